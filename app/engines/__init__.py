@@ -1,0 +1,1 @@
+"""The torch-free half of every engine: schema, defaults, resolution, naming."""

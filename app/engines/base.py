@@ -1,0 +1,90 @@
+"""What every engine's torch-free half provides. The halves of an engine are joined by the string `trainer`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.wire.datasets import DatasetRef, SystemSummary
+from app.wire.jobs import Origin
+from app.wire.problems import Notice, Problem
+
+Json = Any
+"""A value that `json.loads` returns."""
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """One place of a config that names data."""
+
+    pointer: str
+    text: str
+    """The text found there; `ref` is None when it is not a dataset reference (a file path, say)."""
+    ref: DatasetRef | None
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What resolution may know of a dataset version."""
+
+    name: str
+    version: int
+    digest: str
+    systems: tuple[SystemSummary, ...]
+    type_map: tuple[str, ...]
+
+
+@dataclass
+class EngineResolution:
+    """An engine's answer: the complete config, one origin per leaf (keyed by JSON pointer), or the problems."""
+
+    config: dict[str, Json]
+    origins: dict[str, Origin]
+    seeds: dict[str, int]
+    total_steps: int
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+
+
+class Engine(Protocol):
+    """The torch-free half of an engine. Stateless; importing it costs well under a second and never imports torch."""
+
+    name: str
+    title: str
+    trainer: str
+    """Where the torch half is: `"worker.engines.deepmd.trainer:DeepmdTrainer"`."""
+    library: str
+    """Distribution whose version is the engine's (`deepmd-kit`)."""
+
+    def schema(self) -> dict[str, Json]:
+        """Return the JSON schema (draft 2020-12) of a submitted config, for editors."""
+
+    def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
+        """Yield every place of a submitted config that names data. Must survive a malformed config."""
+
+    def resolve(
+        self, config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start_mode: str
+    ) -> EngineResolution:
+        """Complete a submitted config and say where every value came from.
+
+        `datasets` maps the text of each data reference to the dataset it stands for. Everything wrong is collected in
+        `problems`, never raised; with problems the other fields mean nothing.
+        """
+
+    def artifact_keys(self, config: Mapping[str, Json], dataset_digests: Mapping[str, str]) -> Mapping[str, str]:
+        """Return key by kind of every derived thing a training of this resolved config can use.
+
+        A key is a digest of all that the thing depends on (dataset content, the config values read, library version).
+        `dataset_digests` is keyed by `NAME@VERSION`. The trainer calls the same function, so both sides agree.
+        """
+
+    def file_stem(self, job_name: str, config: Mapping[str, Json], seed: int, digest: str) -> str:
+        """Return the start of a checkpoint's file name: `water-se_e2_a-s42-9f3c2e`. Safe as a file name."""
+
+    def headline(self) -> Sequence[str]:
+        """Return the metric keys worth a column in a list, most important first."""
+
+    def learning_curve(self, steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
+        """Yield the lines of the engine's own learning-curve file (DeePMD: `lcurve.out`), newline included."""
+
+    def learning_curve_name(self) -> str:
+        """Return that file's usual name."""

@@ -1,0 +1,32 @@
+"""The tables, one file each. Importing this package loads them all, so that the metadata is complete."""
+
+from app.tables.artifacts import Artifact
+from app.tables.attempts import Attempt
+from app.tables.base import Base
+from app.tables.blobs import Blob
+from app.tables.checkpoints import Checkpoint, CheckpointFile
+from app.tables.datasets import Dataset
+from app.tables.events import Event
+from app.tables.jobs import Job, JobDataset
+from app.tables.logs import LogChunk
+from app.tables.metrics import MetricBlock, MetricChunk
+from app.tables.tokens import Token
+from app.tables.workers import Worker
+
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Base",
+    "Blob",
+    "Checkpoint",
+    "CheckpointFile",
+    "Dataset",
+    "Event",
+    "Job",
+    "JobDataset",
+    "LogChunk",
+    "MetricBlock",
+    "MetricChunk",
+    "Token",
+    "Worker",
+]

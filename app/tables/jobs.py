@@ -1,0 +1,74 @@
+"""Jobs: what was submitted, what it resolved to, and where it stands."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.tables.base import Base, BigId, Document, PlainDocument, now
+from app.tables.datasets import Dataset
+
+
+class Job(Base):
+    """A job. `state`, `attempt` and `version` change together, in `jobs/transitions.py` only."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_queue", "state", "engine", "priority", "id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(120), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    engine: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16))
+    priority: Mapped[int] = mapped_column(default=0)
+    tags: Mapped[list[str]] = mapped_column(Document, default=list)
+
+    submitted: Mapped[dict[str, Any]] = mapped_column(PlainDocument)
+    """The whole submission as sent: config, start, seed, …"""
+    resolved: Mapped[dict[str, Any]] = mapped_column(PlainDocument)
+    origins: Mapped[dict[str, Any]] = mapped_column(PlainDocument)
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(PlainDocument, default=list)
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    """SHA-256 of resolved config and dataset digests: equal digests mean the same training."""
+    seed: Mapped[int]
+    seeds: Mapped[dict[str, int]] = mapped_column(PlainDocument)
+    determinism: Mapped[str] = mapped_column(String(8))
+    start_mode: Mapped[str] = mapped_column(String(16))
+    file_stem: Mapped[str] = mapped_column(String(160))
+    checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
+
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Number of the newest attempt; the next claim makes attempt + 1."""
+    step: Mapped[int] = mapped_column(default=0)
+    total_steps: Mapped[int]
+    phase: Mapped[str | None] = mapped_column(String(64))
+    steps_per_s: Mapped[float | None]
+    latest: Mapped[dict[str, Any]] = mapped_column(Document, default=dict)
+    stop_how: Mapped[str | None] = mapped_column(String(16))
+    stop_reason: Mapped[str | None]
+    cause: Mapped[dict[str, Any] | None] = mapped_column(Document)
+
+    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    request_digest: Mapped[str | None] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(default=1)
+    """Raised by every change a client can see: the ETag, and what the event stream watches."""
+    not_before: Mapped[datetime | None]
+    """A requeued job is not rung again before this time."""
+    rung_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+    datasets: Mapped[list[Dataset]] = relationship(secondary="job_datasets", viewonly=True)
+
+
+class JobDataset(Base):
+    """Which dataset versions a job reads: they cannot be deleted while it exists."""
+
+    __tablename__ = "job_datasets"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)

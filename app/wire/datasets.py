@@ -1,0 +1,107 @@
+"""What a client sends and reads about datasets."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from app.wire.base import Message, View
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+_REF = re.compile(r"^dataset:(?P<name>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<version>[1-9][0-9]*))?(?:/(?P<system>.+))?$")
+
+
+class DatasetRef(View):
+    """`dataset:NAME[@VERSION][/SYSTEM]`. Without a version: the newest. Without a system: all of them."""
+
+    name: str
+    version: int | None = None
+    system: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "DatasetRef | None":
+        """Return the reference written in `text`, or None when it is not one."""
+        match = _REF.match(text)
+        if match is None:
+            return None
+        version = match["version"]
+        return cls(name=match["name"], version=int(version) if version else None, system=match["system"])
+
+    def __str__(self) -> str:
+        version = f"@{self.version}" if self.version else ""
+        system = f"/{self.system}" if self.system else ""
+        return f"dataset:{self.name}{version}{system}"
+
+
+class SystemSummary(View):
+    """One system (a fixed list of atoms and many frames of it)."""
+
+    name: str
+    atoms: int
+    frames: int
+    elements: dict[str, int] = Field(description="Atoms of each element.")
+    type_map: list[str]
+    mixed_type: bool = False
+    periodic: bool = True
+    labels: list[str] = Field(description="energy, force, virial, …: what every frame carries.")
+    sets: list[str] = ["set.000"]
+
+
+class Range(View):
+    """Smallest and largest value seen."""
+
+    low: float
+    high: float
+
+
+class DatasetSummary(View):
+    """What is in a dataset, as its page shows it. Energies in eV per atom, forces in eV/Å, virials in eV per atom."""
+
+    systems: list[SystemSummary]
+    frames: int
+    atoms: int = Field(description="Sum over systems of atoms times frames.")
+    elements: list[str]
+    type_map: list[str] = Field(description="Union of the systems' type maps, in order of first appearance.")
+    energy_per_atom_ev: Range | None = None
+    force_ev_per_angstrom: Range | None = Field(default=None, description="Range of force components.")
+    virial_per_atom_ev: Range | None = None
+    extra: dict[str, Any] = {}
+
+
+class DatasetView(View):
+    """One immutable version of a dataset."""
+
+    id: int
+    name: str
+    version: int
+    engine: str
+    digest: str = Field(
+        description="SHA-256 over every file's path and SHA-256: the content, whatever the archive was."
+    )
+    size: int = Field(description="Bytes of the stored archive.")
+    created_at: datetime
+    source: str = Field(description="How it came: 'upload water.tar.gz', 'directory /data/water'.")
+    summary: DatasetSummary
+    warnings: list[str] = []
+
+    @property
+    def ref(self) -> str:
+        """How a config names this version."""
+        return f"dataset:{self.name}@{self.version}"
+
+
+class DatasetPage(View):
+    """One page of a list; pass `next_cursor` as `cursor` for the next."""
+
+    items: list[DatasetView]
+    next_cursor: str | None = None
+
+
+class RegisterDirectory(Message):
+    """Ask the server to take in a directory below one of its configured roots."""
+
+    name: str = Field(pattern=NAME_PATTERN)
+    path: str
+    engine: str = "deepmd"

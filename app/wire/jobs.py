@@ -1,0 +1,224 @@
+"""What a client sends and reads about jobs."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.wire.base import Message, View
+from app.wire.problems import Notice, Problem
+
+JobKind = Literal["train"]
+JobState = Literal["checking", "queued", "running", "stopping", "paused", "completed", "failed", "cancelled"]
+StartMode = Literal["scratch", "init", "finetune", "resume"]
+Determinism = Literal["strict", "seeded", "fast"]
+OriginKind = Literal["explicit", "base", "default", "migrated", "derived", "seed", "service"]
+
+FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+"""States that no transition leaves."""
+
+MAX_SEED = 2**31 - 1
+"""Largest root seed: every library in use accepts a non-negative 31-bit integer."""
+
+
+class Start(Message):
+    """What the weights start from."""
+
+    mode: StartMode = "scratch"
+
+
+class CheckpointPolicy(Message):
+    """When checkpoints are written and which are kept on the server."""
+
+    every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="Steps between checkpoints; default: the engine's own key (DeePMD: training.save_freq).",
+    )
+    keep_last: int = Field(default=5, ge=2, description="How many of the newest checkpoints are kept.")
+
+
+class JobSubmit(Message):
+    """A submission. `config` is the engine's own input document (DeePMD: `input.json`)."""
+
+    config: dict[str, Any]
+    engine: str = "deepmd"
+    kind: JobKind = "train"
+    name: str | None = Field(default=None, min_length=1, max_length=120)
+    start: Start = Start()
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED, description="Root seed; drawn and recorded when absent.")
+    determinism: Determinism = "seeded"
+    priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
+    checkpoints: CheckpointPolicy = CheckpointPolicy()
+    tags: list[str] = Field(default=[], max_length=20)
+
+
+class LosingCandidate(View):
+    """A value that lost against the one in force."""
+
+    origin: OriginKind
+    value: Any
+    source: str | None = None
+
+
+class Origin(View):
+    """Where one leaf of the resolved config came from. Keyed by JSON pointer in `Resolution.origins`."""
+
+    origin: OriginKind
+    source: str | None = Field(default=None, description="Digest of the base, schema version, name of the seed rule, …")
+    note: str | None = Field(default=None, description="What a person should know: 'replaced decay_steps 5000', …")
+    losing: list[LosingCandidate] = []
+    ignored: str | None = Field(default=None, description="Set when an explicit value cannot take effect: the reason.")
+
+
+class Resolution(View):
+    """The resolved config, complete: every leaf has exactly one origin."""
+
+    config: dict[str, Any]
+    origins: dict[str, Origin]
+    digest: str
+    seed: int
+    seeds: dict[str, int] = Field(description="Seed of every component, by name.")
+    total_steps: int
+    warnings: list[Notice] = []
+
+
+class Progress(View):
+    """Where a job stands."""
+
+    step: int = 0
+    total_steps: int = 0
+    phase: str | None = Field(default=None, description="What the trainer does now: fetching, statistics, training, …")
+    steps_per_s: float | None = None
+    eta_s: float | None = None
+    latest: dict[str, float | None] = Field(
+        default={}, description="Newest value of each metric; null stands for NaN or infinity."
+    )
+
+
+class Cause(View):
+    """Why an attempt or a job ended other than by finishing."""
+
+    failure: Literal[
+        "configuration",
+        "data",
+        "non-finite",
+        "out-of-memory",
+        "killed",
+        "host-lost",
+        "disk-full",
+        "library",
+        "protocol",
+    ]
+    message: str
+    step: int | None = None
+    hint: str | None = None
+    detail: str | None = Field(default=None, description="Traceback or the last lines of the log.")
+
+
+class AttemptView(View):
+    """One execution of a job."""
+
+    number: int
+    state: Literal["running", "completed", "failed", "cancelled", "interrupted", "lost"]
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    start_step: int = 0
+    cause: Cause | None = None
+    environment: dict[str, Any] | None = None
+
+
+class JobView(View):
+    """A job as lists show it."""
+
+    id: int
+    name: str
+    kind: JobKind
+    engine: str
+    state: JobState
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    updated_at: datetime
+    progress: Progress
+    attempt: int = 0
+    cause: Cause | None = None
+    tags: list[str] = []
+    priority: int = 0
+    seed: int
+    determinism: Determinism
+    digest: str
+
+
+class JobDetail(JobView):
+    """A job as its own page shows it."""
+
+    submitted: dict[str, Any]
+    resolved: dict[str, Any]
+    origins: dict[str, Origin]
+    seeds: dict[str, int]
+    warnings: list[Notice] = []
+    attempts: list[AttemptView] = []
+    datasets: list[str] = []
+    stop_reason: str | None = None
+
+
+class JobPage(View):
+    """One page of a list; pass `next_cursor` as `cursor` for the next."""
+
+    items: list[JobView]
+    next_cursor: str | None = None
+
+
+class Event(View):
+    """One line of a job's timeline."""
+
+    id: int
+    job_id: int
+    at: datetime
+    kind: str = Field(description="submitted, claimed, phase, checkpoint, warning, stop-requested, ended, requeued, …")
+    message: str
+    attempt: int | None = None
+    data: dict[str, Any] = {}
+
+
+class CheckpointFile(View):
+    """One file of a checkpoint."""
+
+    name: str
+    role: Literal["checkpoint", "state"] = Field(description="checkpoint: the engine's own file, usable elsewhere.")
+    sha256: str
+    md5: str
+    size: int
+
+
+class CheckpointView(View):
+    """A registered checkpoint: the server has re-hashed every file."""
+
+    id: int
+    job_id: int
+    attempt: int
+    step: int
+    created_at: datetime
+    files: list[CheckpointFile]
+    metrics: dict[str, float | None] = {}
+    fingerprint: str | None = Field(
+        default=None, description="SHA-256 over every tensor's name, dtype, shape and bytes."
+    )
+
+
+class MetricSeries(View):
+    """Answer of the metrics route in JSON: one list per key, aligned with `steps[key]`. Null stands for NaN or infinity."""
+
+    steps: dict[str, list[int]]
+    values: dict[str, list[float | None]]
+    non_finite: dict[str, list[tuple[int, Literal["nan", "inf", "-inf"]]]] = Field(
+        default={}, description="What each null was, by step."
+    )
+
+
+class Invalid(View):
+    """Answer to a submission that would not run."""
+
+    problems: list[Problem]

@@ -1,0 +1,219 @@
+"""The worker protocol: every message between a worker and the control plane.
+
+Transport: HTTP under `/api/v1/worker`. A worker token opens `hello`, `presence` and `claim`; everything about an attempt
+needs the token that `claim` returned, which dies with the attempt. A superseded or ended attempt gets 409 with code
+`attempt-superseded` on every write: the worker then kills its trainer and forgets the attempt.
+
+| call | body | answer |
+|---|---|---|
+| `POST /hello` | `Hello` | `Welcome`, or 409 `protocol-mismatch` |
+| `POST /presence` | `Presence` | `PresenceAnswer` |
+| `POST /claim` | `ClaimRequest` | `Claim`, or 409 `not-claimable` |
+| `POST /attempts/{id}/heartbeat` | `Heartbeat` | `HeartbeatAnswer` |
+| `POST /attempts/{id}/metrics?seq=N` | Arrow IPC stream (see `METRICS_MEDIA_TYPE`) | 204; a repeated `seq` is a 204 that changes nothing |
+| `POST /attempts/{id}/logs?offset=BYTES` | the bytes of the log from that offset | `LogAnswer` |
+| `POST /attempts/{id}/events` | `AttemptEvents` | 204; a repeated `seq` changes nothing |
+| `PUT /attempts/{id}/environment` | a JSON object | 204 |
+| `HEAD /blobs/{sha256}` | | 200 when the server has it |
+| `PUT /blobs/{sha256}` | the bytes | 201 or 200; 422 `digest-mismatch` when they hash to something else |
+| `GET /blobs/{sha256}` | | the bytes; Range honoured |
+| `GET /artifacts/{kind}/{key}` | | `ArtifactView` or 404 |
+| `PUT /artifacts/{kind}/{key}` | `ArtifactPut` (its blob uploaded first) | `ArtifactView` of the one that stands (first writer wins) |
+| `POST /attempts/{id}/checkpoints` | `CheckpointPut` (its blobs uploaded first) | `CheckpointView` |
+| `POST /attempts/{id}/end` | `End` | `EndAnswer` |
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.wire.base import Message, View
+from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, JobKind, JobState, StartMode
+
+PROTOCOL_VERSION = 1
+"""Raised when a worker and a server of different values could misunderstand each other."""
+
+METRICS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
+"""One record batch: column `step` (int64, strictly increasing) and one nullable float64 column per metric key.
+
+Null: not measured at this step. NaN and ±Inf are values like any other. Keys are `group/name` or, with several tasks,
+`group/name/task`: `train/loss`, `train/rmse_f`, `val/rmse_f/H2O`, `lr`, `perf/step_s`. What stands under `perf/` is
+wall-clock time and differs between identical runs.
+"""
+
+
+class Gpu(View):
+    """One accelerator of a worker."""
+
+    index: int
+    name: str
+    memory_bytes: int
+    driver: str | None = None
+
+
+class Hello(Message):
+    """A worker process introduces itself; sent again after every restart."""
+
+    protocol: int = PROTOCOL_VERSION
+    worker_id: str = Field(description="Random, new for every worker process.")
+    name: str = Field(description="Speaking name, `host:pid` unless configured.")
+    host: str
+    engines: dict[str, str] = Field(description="Engine name to library version.")
+    slots: int
+    gpus: list[Gpu] = []
+    versions: dict[str, str] = {}
+
+
+class Welcome(View):
+    """How often to speak."""
+
+    heartbeat_s: float
+    lease_s: float
+
+
+class Presence(Message):
+    """A worker is alive, whether or not it has work."""
+
+    worker_id: str
+    busy_slots: int
+    attempts: list[int] = Field(default=[], description="Ids of the attempts it supervises.")
+    gpus: list[dict[str, Any]] = []
+
+
+class PresenceAnswer(View):
+    """Whether the worker may take more work."""
+
+    drain: bool = False
+
+
+class ClaimRequest(Message):
+    """A worker answers the doorbell."""
+
+    worker_id: str
+    job_id: int
+    attempt: int
+
+
+class DatasetGrant(View):
+    """A dataset version that the attempt may read: a tar of systems, stored as a blob."""
+
+    name: str
+    version: int
+    digest: str
+    blob_sha256: str
+    size: int
+
+
+class CheckpointGrant(View):
+    """The checkpoint to continue from."""
+
+    step: int
+    files: list[CheckpointFile]
+
+
+class Claim(View):
+    """All that an attempt needs to know."""
+
+    job_id: int
+    job_name: str
+    kind: JobKind
+    attempt: int
+    attempt_id: int
+    token: str
+    heartbeat_s: float
+    lease_s: float
+    engine: str
+    config: dict[str, Any] = Field(description="The resolved config; data named as `dataset:NAME@VERSION/SYSTEM`.")
+    submitted: dict[str, Any]
+    seed: int
+    seeds: dict[str, int]
+    determinism: Determinism
+    total_steps: int
+    start_mode: StartMode
+    resume_from: CheckpointGrant | None = None
+    datasets: list[DatasetGrant] = []
+    checkpoints: CheckpointPolicy
+    file_stem: str = Field(description="Start of every checkpoint's file name: `water-se_e2_a-s42-9f3c2e`.")
+    next_event_seq: int = 0
+
+
+class Heartbeat(Message):
+    """An attempt is alive and stands here."""
+
+    phase: str
+    step: int
+    steps_per_s: float | None = None
+
+
+class HeartbeatAnswer(View):
+    """continue, or stop: `checkpoint` first, or `now`. A stop is repeated until the attempt ends."""
+
+    action: Literal["continue", "stop"]
+    how: Literal["checkpoint", "now"] = "checkpoint"
+    reason: str | None = None
+
+
+class LogAnswer(View):
+    """How many bytes of the log the server has: continue from there."""
+
+    size: int
+
+
+class AttemptEvent(Message):
+    """Something the trainer or its supervisor wants on the job's timeline."""
+
+    seq: int
+    kind: str
+    message: str
+    data: dict[str, Any] = {}
+
+
+class AttemptEvents(Message):
+    """Events in order."""
+
+    events: list[AttemptEvent]
+
+
+class ArtifactPut(Message):
+    """A derived thing worth keeping: statistics of a dataset, …"""
+
+    blob_sha256: str
+    size: int
+    meta: dict[str, Any] = {}
+
+
+class ArtifactView(View):
+    """The artifact that stands under a key."""
+
+    kind: str
+    key: str
+    blob_sha256: str
+    size: int
+    meta: dict[str, Any] = {}
+
+
+class CheckpointPut(Message):
+    """A checkpoint whose blobs the server has."""
+
+    step: int
+    files: list[CheckpointFile]
+    metrics: dict[str, float | None] = {}
+    fingerprint: str | None = None
+
+
+class End(Message):
+    """The worker proposes how the attempt ended; the server decides what becomes of the job.
+
+    completed: all steps done. failed: see cause. stopped: the server had asked for it. interrupted: the worker had to go
+    (shutdown, killed trainer); the job can go on elsewhere.
+    """
+
+    outcome: Literal["completed", "failed", "stopped", "interrupted"]
+    step: int
+    cause: Cause | None = None
+
+
+class EndAnswer(View):
+    """What the server made of it."""
+
+    job_state: JobState

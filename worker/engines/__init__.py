@@ -1,0 +1,1 @@
+"""The torch half of every engine."""

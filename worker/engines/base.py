@@ -1,0 +1,55 @@
+"""What every engine's torch half provides, and what the loop gives it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.rundir import RunSpec
+
+
+class Context(Protocol):
+    """The trainer's way out: everything it says goes to files of the run directory."""
+
+    root: Path
+    """The run directory."""
+
+    def phase(self, name: str) -> None:
+        """Say what happens now: `data`, `statistics`, `model`, `training`, …"""
+
+    def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+        """Put something on the job's timeline."""
+
+    def artifact(self, kind: str, key: str) -> Path | None:
+        """Return the path of a kept artifact, or None when there is none."""
+
+    def keep(self, kind: str, key: str, data: bytes) -> None:
+        """Keep an artifact for every later job whose key is the same."""
+
+
+class EngineTrainer(Protocol):
+    """One training. Made in the trainer process; `step` is called with 1, 2, …, total_steps, possibly from the middle on.
+
+    Everything the model becomes must be a function of (spec, step): no state that `save` does not hold.
+    """
+
+    total_steps: int
+    checkpoint_every: int
+    validate_every: int
+    """0: never."""
+
+    def __init__(self, spec: RunSpec, context: Context) -> None: ...
+
+    def train_step(self, step: int) -> Mapping[str, float]:
+        """Do optimisation step `step` (1-based) and return its metrics, `train/loss` and `lr` among them."""
+
+    def validate(self, step: int) -> Mapping[str, float]:
+        """Measure on validation data; must leave no trace in later steps. Keys under `val/`."""
+
+    def save(self, directory: Path, step: int) -> Mapping[str, str]:
+        """Write the full state after `step` into an empty directory; return role by file name."""
+
+    def restore(self, directory: Path) -> int:
+        """Load what `save` wrote and return its step; the next call is `train_step(step + 1)`."""
+
+    def fingerprint(self) -> str:
+        """Return SHA-256 over every tensor's name, dtype, shape and bytes, names sorted."""

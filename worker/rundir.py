@@ -1,0 +1,120 @@
+"""The run directory: all that passes between a supervisor and its trainer passes through these files.
+
+```
+RUNDIR/
+  spec.json             RunSpec, written by the supervisor
+  data/…                link to the cached datasets: data/NAME@VERSION/SYSTEM
+  resume/…              files of the checkpoint to continue from, when there is one
+  artifacts/in/KIND-KEY artifacts the supervisor found; artifacts/out/KIND-KEY those the trainer made (renamed into place)
+  log.txt               stdout and stderr of the trainer
+  status.json           Status, replaced atomically, at most a few times a second
+  events.jsonl          one JSON object a line: kind, message, data
+  environment.json      hardware and library versions, written once
+  metrics/000000.arrow  one Arrow IPC stream per spooled batch (wire.worker.METRICS_MEDIA_TYPE), renamed into place
+  checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist
+  result.json           Result, written last: without it the trainer was killed
+```
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from app.wire.base import Message
+from app.wire.jobs import Cause, CheckpointPolicy, Determinism, StartMode
+
+
+class RunSpec(Message):
+    """What to train. Complete: a trainer needs nothing but its run directory."""
+
+    engine: str
+    job_name: str
+    config: dict[str, Any] = Field(description="Resolved; data named as `dataset:NAME@VERSION/SYSTEM`.")
+    submitted: dict[str, Any]
+    datasets: dict[str, str] = Field(
+        description="Content digest by `NAME@VERSION`; the files are under data/NAME@VERSION."
+    )
+    seed: int
+    seeds: dict[str, int]
+    determinism: Determinism
+    total_steps: int
+    start_mode: StartMode
+    resume_step: int | None = Field(
+        default=None, description="Step of the checkpoint in resume/; None: from the start."
+    )
+    checkpoints: CheckpointPolicy
+    file_stem: str
+    threads: int | None = Field(default=None, description="CPU threads of the trainer; None: all cores.")
+
+
+class Status(Message):
+    """Where the trainer stands."""
+
+    phase: str
+    step: int
+    steps_per_s: float | None = None
+
+
+class Manifest(Message):
+    """The last file of a checkpoint to be written."""
+
+    step: int
+    files: dict[str, dict[str, Any]] = Field(description="By name: role, sha256, md5, size.")
+    metrics: dict[str, float | None] = {}
+    fingerprint: str
+
+
+class Result(Message):
+    """How the training ended."""
+
+    outcome: Literal["completed", "stopped", "failed"]
+    step: int
+    cause: Cause | None = None
+
+
+class RunDir:
+    """Paths inside a run directory, and atomic writes into it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.spec = root / "spec.json"
+        self.data = root / "data"
+        self.resume = root / "resume"
+        self.artifacts_in = root / "artifacts" / "in"
+        self.artifacts_out = root / "artifacts" / "out"
+        self.log = root / "log.txt"
+        self.status = root / "status.json"
+        self.events = root / "events.jsonl"
+        self.environment = root / "environment.json"
+        self.metrics = root / "metrics"
+        self.checkpoints = root / "checkpoints"
+        self.result = root / "result.json"
+
+    def create(self) -> None:
+        """Make the directories."""
+        for path in (self.data, self.resume, self.artifacts_in, self.artifacts_out, self.metrics, self.checkpoints):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def read_spec(self) -> RunSpec:
+        """Return what to train."""
+        return RunSpec.model_validate_json(self.spec.read_bytes())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that a reader sees the old file or the new one, whole, even after a power cut."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Message | Mapping[str, Any]) -> None:
+    """Write a message or a plain object, atomically."""
+    text = value.model_dump_json() if isinstance(value, Message) else json.dumps(value)
+    write_atomically(path, text.encode())
