@@ -1,4 +1,4 @@
-"""Derived things worth keeping, by key: statistics of a dataset under a model configuration, …"""
+"""Derived things worth keeping, by key: say the statistics of a dataset under a model configuration."""
 
 from datetime import datetime
 from typing import Any

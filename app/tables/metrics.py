@@ -28,8 +28,9 @@ class MetricChunk(Base):
 
 
 class MetricBlock(Base):
-    """Many steps of one key of one attempt: little-endian int64 steps and float64 values, so that a chart of one key
-    reads no other key's bytes.
+    """Many steps of one key of one attempt: little-endian int64 steps and float64 values.
+
+    Keys are apart: a chart of one reads no other key's bytes.
     """
 
     __tablename__ = "metric_blocks"

@@ -175,7 +175,7 @@ class AttemptEvents(Message):
 
 
 class ArtifactPut(Message):
-    """A derived thing worth keeping: statistics of a dataset, …"""
+    """A derived thing worth keeping, say the statistics of a dataset."""
 
     blob_sha256: str
     size: int

@@ -14,7 +14,7 @@ class Context(Protocol):
     """The run directory."""
 
     def phase(self, name: str) -> None:
-        """Say what happens now: `data`, `statistics`, `model`, `training`, …"""
+        """Say what happens now: `data`, `statistics`, `model`, `training` and so on."""
 
     def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
         """Put something on the job's timeline."""
