@@ -66,8 +66,9 @@ class Engine(Protocol):
     ) -> EngineResolution:
         """Complete a submitted config and say where every value came from.
 
-        `datasets` maps the text of each data reference to the dataset it stands for. Everything wrong is collected in
-        `problems`, never raised; with problems the other fields mean nothing.
+        `datasets` maps the text of each data reference to the dataset it stands for; what is absent does not exist,
+        and the caller reports it (`app.resolve`). Everything else wrong is collected in `problems`, never raised, with
+        pointers into `config`; with problems the other fields mean nothing.
         """
 
     def artifact_keys(self, config: Mapping[str, Json], dataset_digests: Mapping[str, str]) -> Mapping[str, str]:
