@@ -33,6 +33,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=64 * 2**30, description="Largest upload accepted.")
     max_dataset_bytes: int = Field(default=256 * 2**30, description="Largest dataset after unpacking.")
     max_config_bytes: int = Field(default=4 * 2**20, description="Largest submitted config.")
+    secret_key: str | None = Field(
+        default=None,
+        min_length=32,
+        description="Signs session cookies; default: a random one in the data directory. Several API processes on different machines need the same.",
+    )
     heartbeat_s: float = Field(default=3.0, description="Seconds between heartbeats of an attempt.")
     lease_s: float = Field(
         default=30.0, description="Seconds without a heartbeat after which an attempt counts as lost."

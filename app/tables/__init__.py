@@ -10,7 +10,7 @@ from app.tables.events import Event
 from app.tables.jobs import Job, JobDataset
 from app.tables.logs import LogChunk
 from app.tables.metrics import MetricBlock, MetricChunk
-from app.tables.tokens import Token
+from app.tables.tokens import LoginCode, Token
 from app.tables.workers import Worker
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Job",
     "JobDataset",
     "LogChunk",
+    "LoginCode",
     "MetricBlock",
     "MetricChunk",
     "Token",

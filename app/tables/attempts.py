@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, BigId, Document, PlainDocument, now
@@ -24,8 +24,8 @@ class Attempt(Base):
     worker_name: Mapped[str] = mapped_column(String(120))
     token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     lease_expires_at: Mapped[datetime]
-    start_step: Mapped[int] = mapped_column(default=0)
-    log_size: Mapped[int] = mapped_column(default=0)
+    start_step: Mapped[int] = mapped_column(BigInteger, default=0)
+    log_size: Mapped[int] = mapped_column(BigInteger, default=0)
     event_seq: Mapped[int] = mapped_column(default=-1)
     environment: Mapped[dict[str, Any] | None] = mapped_column(PlainDocument)
     cause: Mapped[dict[str, Any] | None] = mapped_column(Document)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.tables.base import Base, BigId, Document, PlainDocument, now
@@ -40,8 +40,8 @@ class Job(Base):
 
     attempt: Mapped[int] = mapped_column(default=0)
     """Number of the newest attempt; the next claim makes attempt + 1."""
-    step: Mapped[int] = mapped_column(default=0)
-    total_steps: Mapped[int]
+    step: Mapped[int] = mapped_column(BigInteger, default=0)
+    total_steps: Mapped[int] = mapped_column(BigInteger)
     phase: Mapped[str | None] = mapped_column(String(64))
     steps_per_s: Mapped[float | None]
     latest: Mapped[dict[str, Any]] = mapped_column(Document, default=dict)
@@ -60,7 +60,7 @@ class Job(Base):
     queued_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+    updated_at: Mapped[datetime] = mapped_column(default=now, onupdate=now, index=True)
 
     datasets: Mapped[list[Dataset]] = relationship(secondary="job_datasets", viewonly=True)
 

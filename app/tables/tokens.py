@@ -1,8 +1,8 @@
-"""Tokens of people and workers. Attempt tokens live with their attempts."""
+"""Tokens of people and workers, and login codes. Attempt tokens live with their attempts."""
 
 from datetime import datetime
 
-from sqlalchemy import String
+from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, BigId, now
@@ -20,3 +20,13 @@ class Token(Base):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     revoked_at: Mapped[datetime | None]
+
+
+class LoginCode(Base):
+    """A one-time code that signs a browser in as the owner of a token; the row goes when the code is used."""
+
+    __tablename__ = "login_codes"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime]
