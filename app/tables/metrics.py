@@ -1,36 +1,41 @@
 """Metrics in columns: chunks as they arrive, blocks once they are merged."""
 
-from datetime import datetime
-
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.tables.base import Base, Document, now
+from app.tables.base import Base
 
 
 class MetricChunk(Base):
     """One batch of one attempt: an Arrow IPC stream of many steps and all keys. (attempt, seq) arrives once."""
 
     __tablename__ = "metric_chunks"
-    __table_args__ = (Index("ix_metric_chunks_job_id_first_step", "job_id", "first_step"),)
+    __table_args__ = (
+        # Readers and the merge look for what is not merged yet, a handful among very many.
+        Index(
+            "ix_metric_chunks_unmerged",
+            "attempt_id",
+            "seq",
+            sqlite_where=text("NOT merged"),
+            postgresql_where=text("NOT merged"),
+        ),
+    )
 
     attempt_id: Mapped[int] = mapped_column(ForeignKey("attempts.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     first_step: Mapped[int] = mapped_column(BigInteger)
     last_step: Mapped[int] = mapped_column(BigInteger)
     rows: Mapped[int]
-    keys: Mapped[list[str]] = mapped_column(Document)
     merged: Mapped[bool] = mapped_column(default=False)
-    """Whether its values also stand in blocks; its data is then empty."""
+    """Whether its values stand in blocks; its data is then empty and the row only remembers that it arrived."""
     data: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class MetricBlock(Base):
-    """Many steps of one key of one attempt: little-endian int64 steps and float64 values.
+    """Many steps of one key of one attempt, so that a chart of one key reads no other key's bytes.
 
-    Keys are apart: a chart of one reads no other key's bytes.
+    Steps are little-endian int64, values little-endian float64.
     """
 
     __tablename__ = "metric_blocks"
@@ -42,4 +47,5 @@ class MetricBlock(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     rows: Mapped[int]
     steps: Mapped[bytes] = mapped_column(LargeBinary)
+    """Empty when the steps are evenly spaced from the first to the last, as they nearly always are."""
     values: Mapped[bytes] = mapped_column(LargeBinary)

@@ -273,10 +273,8 @@ def upgrade() -> None:
         sa.Column("first_step", sa.BigInteger(), nullable=False),
         sa.Column("last_step", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.Integer(), nullable=False),
-        sa.Column("keys", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("merged", sa.Boolean(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["attempt_id"], ["attempts.id"], name=op.f("fk_metric_chunks_attempt_id_attempts"), ondelete="CASCADE"
         ),
@@ -284,13 +282,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("attempt_id", "seq", name=op.f("pk_metric_chunks")),
     )
     with op.batch_alter_table("metric_chunks", schema=None) as batch_op:
-        batch_op.create_index("ix_metric_chunks_job_id_first_step", ["job_id", "first_step"], unique=False)
+        batch_op.create_index(batch_op.f("ix_metric_chunks_job_id"), ["job_id"], unique=False)
+        batch_op.create_index(
+            "ix_metric_chunks_unmerged",
+            ["attempt_id", "seq"],
+            unique=False,
+            sqlite_where=sa.text("NOT merged"),
+            postgresql_where=sa.text("NOT merged"),
+        )
 
 
 def downgrade() -> None:
     """Go back to the schema before."""
     with op.batch_alter_table("metric_chunks", schema=None) as batch_op:
-        batch_op.drop_index("ix_metric_chunks_job_id_first_step")
+        batch_op.drop_index(
+            "ix_metric_chunks_unmerged", sqlite_where=sa.text("NOT merged"), postgresql_where=sa.text("NOT merged")
+        )
+        batch_op.drop_index(batch_op.f("ix_metric_chunks_job_id"))
 
     op.drop_table("metric_chunks")
     with op.batch_alter_table("metric_blocks", schema=None) as batch_op:
