@@ -1,0 +1,1 @@
+"""Blobs (content-addressed bytes) and artifacts (derived things kept by key)."""

@@ -1,0 +1,105 @@
+"""Where blobs lie: a local directory, or an object store behind obstore."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import ObjectStore
+
+CHUNK_BYTES = 1 << 20
+"""Bytes moved at a time: large enough that a thread switch per chunk costs nothing, small enough to stay in cache."""
+
+Stamp = tuple[int | str, ...]
+"""Changes whenever the bytes may have changed. The size comes first."""
+
+
+class Backend(Protocol):
+    """Bytes by SHA-256."""
+
+    def stamp(self, sha256: str) -> Stamp | None:
+        """Return the size and what changes with the bytes; None when there is no such blob."""
+
+    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` up to, not including, `stop`."""
+
+    def take(self, path: Path, sha256: str) -> None:
+        """Store a complete, hashed and synced file; the file itself may be moved away."""
+
+
+class Directory:
+    """Blobs as read-only files, `ab/cdef…`, below a local directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, sha256: str) -> Path:
+        """Return where the blob is or would be."""
+        return self.root / sha256[:2] / sha256[2:]
+
+    def stamp(self, sha256: str) -> Stamp | None:
+        """Return size, time of change and inode."""
+        try:
+            stat = self.path(sha256).stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes in chunks."""
+        with self.path(sha256).open("rb", buffering=0) as file:
+            file.seek(start)
+            while start < stop and (chunk := file.read(min(CHUNK_BYTES, stop - start))):
+                start += len(chunk)
+                yield chunk
+
+    def take(self, path: Path, sha256: str) -> None:
+        """Rename the file into place and sync the directories, so that the name survives a power cut."""
+        target = self.path(sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o444)
+        path.replace(target)
+        sync_directory(target.parent)
+        sync_directory(self.root)
+
+
+class Bucket:
+    """Blobs as objects `ab/cdef…` of an object store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+
+    def stamp(self, sha256: str) -> Stamp | None:
+        """Return size, entity tag and time of change."""
+        try:
+            meta = obstore.head(self.store, _key(sha256))
+        except (NotFoundError, FileNotFoundError):
+            return None
+        return meta["size"], meta["e_tag"] or "", meta["last_modified"].isoformat()
+
+    def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
+        """Yield the bytes as they arrive."""
+        if start < stop:
+            result = obstore.get(self.store, _key(sha256), options={"range": (start, stop)})
+            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def take(self, path: Path, sha256: str) -> None:
+        """Upload the file, in parts when it is large."""
+        obstore.put(self.store, _key(sha256), path, max_concurrency=4)
+        path.unlink()
+
+
+def _key(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256[2:]}"
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""The worker's half of the blob store: blobs by digest, artifacts by key. Every route needs an attempt's token."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from app.artifacts import service
+from app.artifacts.store import Blobs
+from app.artifacts.transfer import ReceivedBody, download
+from app.auth import CurrentAttempt
+from app.db import ReadSession, WriteSession
+from app.wire.worker import ArtifactPut, ArtifactView
+
+worker_router = APIRouter(prefix="/api/v1/worker", tags=["worker"])
+
+Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+Kind = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+@worker_router.put("/blobs/{sha256}")
+def put_blob(
+    sha256: Sha256, attempt: CurrentAttempt, body: ReceivedBody, store: Blobs, session: WriteSession, response: Response
+) -> None:
+    """Store bytes: 201 when they are new, 200 when the server had them; 422 `digest-mismatch` otherwise."""
+    digests = body.finish()
+    service.check_digest(sha256, digests)
+    new = not store.intact(sha256)
+    store.keep(body)
+    service.record_blob(session, digests)
+    response.status_code = 201 if new else 200
+
+
+@worker_router.head("/blobs/{sha256}")
+def head_blob(sha256: Sha256, attempt: CurrentAttempt, store: Blobs, session: ReadSession) -> Response:
+    """Say whether the server has a blob whose bytes are good: 200 or 404."""
+    blob = service.find_blob(session, store, sha256)
+    if blob is None:
+        return Response(status_code=404)
+    return Response(headers={"Content-Length": str(blob.size), "ETag": f'"{sha256}"'})
+
+
+@worker_router.get("/blobs/{sha256}")
+def get_blob(request: Request, sha256: Sha256, attempt: CurrentAttempt, store: Blobs, session: ReadSession) -> Response:
+    """Send a blob that the attempt may read; Range and conditional requests are honoured."""
+    service.check_readable(session, attempt, sha256)
+    return download(request, store, sha256)
+
+
+@worker_router.get("/artifacts/{kind}/{key}")
+def get_artifact(kind: Kind, key: Key, attempt: CurrentAttempt, session: ReadSession) -> ArtifactView:
+    """Return the artifact under a key, or 404."""
+    return service.get_artifact(session, kind, key)
+
+
+@worker_router.put("/artifacts/{kind}/{key}")
+def put_artifact(
+    kind: Kind, key: Key, artifact: ArtifactPut, attempt: CurrentAttempt, store: Blobs, session: WriteSession
+) -> ArtifactView:
+    """Keep an artifact; the answer is the one that stands."""
+    return service.put_artifact(session, store, kind, key, artifact)

@@ -1,0 +1,112 @@
+"""Rows of blobs and artifacts, and who may read what."""
+
+from sqlalchemy import exists, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.artifacts.errors import BlobMissing, DigestMismatch
+from app.artifacts.store import BlobStore, Digests
+from app.auth import AttemptIdentity
+from app.errors import Conflict, Forbidden, NotFound
+from app.tables import Artifact, Blob, Checkpoint, CheckpointFile, Dataset, JobDataset
+from app.wire.worker import ArtifactPut, ArtifactView
+
+
+def record_blob(session: Session, digests: Digests) -> Blob:
+    """Return the row of a stored blob, new or as it was. Two uploads of the same bytes at once are one blob."""
+    found = session.get(Blob, digests.sha256)
+    if found is None:
+        insert_if_absent(session, Blob, sha256=digests.sha256, md5=digests.md5, size=digests.size)
+        found = session.get_one(Blob, digests.sha256)
+    return found
+
+
+def insert_if_absent(session: Session, table: type[Blob | Artifact], **values: object) -> None:
+    """Insert a row unless one with its key is there, also when somebody else inserts it at this moment."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def check_digest(expected: str, digests: Digests) -> None:
+    """Raise DigestMismatch unless the bytes received are the ones announced."""
+    if digests.sha256 != expected:
+        raise DigestMismatch(
+            f"The {digests.size} bytes received hash to {digests.sha256}, not to {expected}; they were not stored.",
+            hint="The file changed while it was sent, or the connection damaged it: send it again.",
+        )
+
+
+def find_blob(session: Session, store: BlobStore, sha256: str) -> Blob | None:
+    """Return the row of a blob that is recorded and whose bytes are there and good."""
+    row = session.get(Blob, sha256)
+    return row if row is not None and store.intact(sha256) else None
+
+
+def get_blob(session: Session, store: BlobStore, sha256: str) -> Blob:
+    """Return the row of a recorded blob after verifying its bytes.
+
+    Raises:
+        BlobMissing: it is not recorded, or its bytes are gone.
+        BlobCorrupt: its bytes no longer hash to its name.
+    """
+    row = session.get(Blob, sha256)
+    if row is None:
+        raise BlobMissing(f"The server has no blob {sha256}.", hint="Upload it first.")
+    store.verify(sha256)
+    return row
+
+
+def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> None:
+    """Raise Forbidden unless the blob is a dataset of the attempt's job, an artifact, or one of the job's checkpoints."""
+    sources = (
+        exists().where(
+            Dataset.blob_sha256 == sha256, JobDataset.dataset_id == Dataset.id, JobDataset.job_id == attempt.job_id
+        ),
+        exists().where(Artifact.blob_sha256 == sha256),
+        exists().where(
+            CheckpointFile.blob_sha256 == sha256,
+            Checkpoint.id == CheckpointFile.checkpoint_id,
+            Checkpoint.job_id == attempt.job_id,
+        ),
+    )
+    if not any(session.scalar(select(source)) for source in sources):
+        raise Forbidden(
+            f"The blob {sha256} is neither a dataset of job {attempt.job_id}, nor one of its checkpoints, nor an artifact.",
+            code="blob-not-yours",
+        )
+
+
+def find_artifact(session: Session, kind: str, key: str) -> ArtifactView | None:
+    """Return the artifact that stands under a key."""
+    row = session.get(Artifact, (kind, key))
+    return None if row is None else _view(session, row)
+
+
+def get_artifact(session: Session, kind: str, key: str) -> ArtifactView:
+    """Return the artifact that stands under a key. Raises NotFound."""
+    found = find_artifact(session, kind, key)
+    if found is None:
+        raise NotFound(f"There is no artifact {kind}/{key}.", code="artifact-missing")
+    return found
+
+
+def put_artifact(session: Session, store: BlobStore, kind: str, key: str, artifact: ArtifactPut) -> ArtifactView:
+    """Keep an artifact whose blob was uploaded before, and return the one that stands: the first writer wins.
+
+    Raises:
+        BlobMissing: the blob was not uploaded.
+        Conflict: the blob has another size than announced.
+    """
+    blob = get_blob(session, store, artifact.blob_sha256)
+    if blob.size != artifact.size:
+        raise Conflict(
+            f"The artifact {kind}/{key} is announced with {artifact.size} bytes, but its blob has {blob.size}.",
+            code="size-mismatch",
+        )
+    insert_if_absent(session, Artifact, kind=kind, key=key, blob_sha256=blob.sha256, meta=artifact.meta)
+    return get_artifact(session, kind, key)
+
+
+def _view(session: Session, row: Artifact) -> ArtifactView:
+    blob = session.get_one(Blob, row.blob_sha256)
+    return ArtifactView(kind=row.kind, key=row.key, blob_sha256=row.blob_sha256, size=blob.size, meta=row.meta)

@@ -1,0 +1,191 @@
+"""The blob store: content-addressed, streamed, hashed while writing, verified before reading, never overwritten."""
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Self
+
+from fastapi import Depends, Request
+from obstore.store import from_url
+
+from app.artifacts.backends import CHUNK_BYTES, Backend, Bucket, Directory, Stamp
+from app.artifacts.errors import BlobCorrupt, BlobMissing, disk_full_named
+from app.settings import Settings
+
+STALE_S = 24 * 3600
+"""Age after which a file in the scratch directory belongs to nobody: no upload takes that long."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """What identifies bytes."""
+
+    sha256: str
+    md5: str
+    size: int
+
+
+class Incoming:
+    """A file that is being received: hashed while it is written, gone at the end unless the store took it."""
+
+    def __init__(self, scratch: Path, limit: int | None = None) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="incoming-", dir=scratch)
+        self.path = Path(name)
+        self.limit = limit
+        self.size = 0
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes. Raises DiskFull when there is no room."""
+        with disk_full_named(f"an upload of more than {self.size} bytes"):
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
+        self._sha256.update(chunk)
+        self._md5.update(chunk)
+        self.size += len(chunk)
+
+    def finish(self) -> Digests:
+        """Put the bytes on the disk for good and return what identifies them. A second call changes nothing."""
+        if not self._file.closed:
+            with disk_full_named(f"an upload of {self.size} bytes"):
+                os.fsync(self._file.fileno())
+            self._file.close()
+        return self.digests
+
+    @property
+    def digests(self) -> Digests:
+        """What identifies the bytes written so far."""
+        return Digests(self._sha256.hexdigest(), self._md5.hexdigest(), self.size)
+
+    def discard(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+class BlobStore:
+    """Bytes by SHA-256. What it hands out has been hashed by this process since it last changed."""
+
+    def __init__(self, backend: Backend, scratch: Path) -> None:
+        self.backend = backend
+        self.scratch = scratch
+        self._verified: dict[str, Stamp] = {}
+
+    def receive(self, limit: int | None = None) -> Incoming:
+        """Open a file to write a new blob into; a context manager that cleans up."""
+        return Incoming(self.scratch, limit)
+
+    def keep(self, incoming: Incoming) -> Digests:
+        """Store what was received. Bytes that are there already stay as they are; damaged ones are replaced."""
+        digests = incoming.finish()
+        if not self.intact(digests.sha256):
+            with disk_full_named(f"a blob of {digests.size} bytes"):
+                self.backend.take(incoming.path, digests.sha256)
+            stamp = self.backend.stamp(digests.sha256)
+            assert stamp is not None, "a blob just stored is there"
+            self._verified[digests.sha256] = stamp
+        return digests
+
+    def keep_file(self, path: Path) -> Digests:
+        """Store a copy of a file."""
+        with self.receive() as incoming, path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                incoming.write(chunk)
+            return self.keep(incoming)
+
+    def keep_bytes(self, data: bytes) -> Digests:
+        """Store bytes that are already in memory."""
+        with self.receive() as incoming:
+            incoming.write(data)
+            return self.keep(incoming)
+
+    def size(self, sha256: str) -> int | None:
+        """Return the stored size, unverified; None when there is no such blob."""
+        stamp = self.backend.stamp(sha256)
+        return None if stamp is None else int(stamp[0])
+
+    def intact(self, sha256: str) -> bool:
+        """Return whether the blob is there and hashes to its name."""
+        try:
+            self.verify(sha256)
+        except (BlobMissing, BlobCorrupt):
+            return False
+        return True
+
+    def verify(self, sha256: str) -> int:
+        """Return the blob's size once its bytes are known to be good.
+
+        Hashes it the first time this process meets it and whenever its size or time of change differs from then.
+        Raises BlobMissing or BlobCorrupt.
+        """
+        stamp = self.backend.stamp(sha256)
+        if stamp is None:
+            raise BlobMissing(
+                f"The blob {sha256} is not in the store.",
+                hint="Restore it from a backup, or upload the same file again.",
+            )
+        if self._verified.get(sha256) != stamp:
+            self._rehash(sha256, int(stamp[0]))
+            self._verified[sha256] = stamp
+        return int(stamp[0])
+
+    def _rehash(self, sha256: str, size: int) -> None:
+        found = hashlib.sha256()
+        for chunk in self.backend.read(sha256, 0, size):
+            found.update(chunk)
+        if found.hexdigest() != sha256:
+            self._verified.pop(sha256, None)
+            raise BlobCorrupt(
+                f"The stored blob {sha256} is damaged: its {size} bytes hash to {found.hexdigest()}.",
+                hint="Upload the same file again, or restore it from a backup; the damaged one is never served.",
+            )
+
+    def read(self, sha256: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield verified bytes in chunks. Raises before the first one when the blob is missing or damaged."""
+        size = self.verify(sha256)
+        return self.backend.read(sha256, start, size if stop is None else stop)
+
+    def clean_up(self) -> None:
+        """Remove what a killed process left in the scratch directory."""
+        for path in self.scratch.iterdir():
+            if path.is_file() and time.time() - path.stat().st_mtime > STALE_S:
+                path.unlink(missing_ok=True)
+
+
+def open_store(settings: Settings) -> BlobStore:
+    """Return the store that the settings name: `CAIRN_BLOB_URL`, or a directory in the data directory.
+
+    An S3 store takes its credentials and endpoint from the usual `AWS_…` variables.
+    """
+    scratch = settings.data_dir / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    if settings.blob_url:
+        return BlobStore(Bucket(from_url(settings.blob_url)), scratch)
+    root = settings.data_dir / "blobs"
+    root.mkdir(parents=True, exist_ok=True)
+    return BlobStore(Directory(root), scratch)
+
+
+def _store(request: Request) -> BlobStore:
+    store: BlobStore = request.app.state.blobs
+    return store
+
+
+Blobs = Annotated[BlobStore, Depends(_store)]
+"""The application's store, as a route parameter."""
