@@ -84,8 +84,14 @@ class Engine(Protocol):
     def headline(self) -> Sequence[str]:
         """Return the metric keys worth a column in a list, most important first."""
 
-    def learning_curve(self, steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
-        """Yield the lines of the engine's own learning-curve file (DeePMD: `lcurve.out`), newline included."""
+    def learning_curve(
+        self, config: Mapping[str, Json], steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]
+    ) -> Iterator[str]:
+        """Yield the lines of the engine's own learning-curve file (DeePMD: `lcurve.out`), newline included.
+
+        `steps` are all recorded steps and `columns` their values by metric key; the engine picks the steps that its
+        library would have written under this resolved config.
+        """
 
     def learning_curve_name(self) -> str:
         """Return that file's usual name."""

@@ -1,9 +1,7 @@
 """The DeePMD engine: its name, its schema, and resolution of an `input.json`."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from app.engines.base import DatasetFacts, DataUse, EngineResolution
@@ -82,7 +80,9 @@ class DeepmdEngine:
         """Return the metric keys worth a column in a list."""
         return ("train/rmse_f", "train/rmse_e", "train/loss", "lr")
 
-    def learning_curve(self, steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]) -> Iterator[str]:
+    def learning_curve(
+        self, config: Mapping[str, Json], steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]
+    ) -> Iterator[str]:
         """Yield the lines of `lcurve.out`."""
         return iter(())
 
