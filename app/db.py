@@ -14,9 +14,7 @@ def make_engine(url: str) -> Engine:
     """Return an engine for SQLite or PostgreSQL (psycopg 3). SQLite: WAL, foreign keys, 30 s busy timeout."""
     if not url.startswith("sqlite"):
         return create_engine(_psycopg(url), pool_pre_ping=True, pool_size=20, max_overflow=40)
-    engine = create_engine(
-        url, pool_size=20, max_overflow=40, connect_args={"timeout": 30, "check_same_thread": False}
-    )
+    engine = create_engine(url, pool_size=20, max_overflow=40, connect_args={"timeout": 30, "check_same_thread": False})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine

@@ -1,0 +1,86 @@
+"""The one place where errors become responses: one JSON shape, and never a traceback."""
+
+import logging
+import secrets
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError, OperationalError
+from starlette.exceptions import HTTPException
+
+from app.errors import AppError, Invalid, NotFound, Unavailable
+from app.validation import problems_of
+from app.wire.problems import ErrorBody, Problem
+
+log = logging.getLogger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error in the one shape."""
+    app.add_exception_handler(Exception, handle)
+    for kind in (AppError, HTTPException, RequestValidationError, DataError, OperationalError):
+        app.add_exception_handler(kind, handle)
+
+
+def handle(request: Request, error: Exception) -> Response:
+    """Return the response to any error."""
+    known = recognise(request, error)
+    if known is None:
+        incident = secrets.token_hex(4)
+        log.error("incident %s at %s %s", incident, request.method, request.url.path, exc_info=error)
+        body = ErrorBody(
+            code="internal",
+            message=f"something went wrong in the server (incident {incident})",
+            hint="The server's log tells more under this incident; please report it with what you did.",
+        )
+        return answer(request, 500, body)
+    return answer(request, known.status, known.body(), dict(getattr(error, "headers", None) or {}))
+
+
+def recognise(request: Request, error: Exception) -> AppError | None:
+    """Return what an error means to who asked; None when it is our own mistake."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(request, error)
+    if isinstance(error, HTTPException):
+        # FastAPI wraps whatever is raised while it reads a body.
+        return error.__cause__ if isinstance(error.__cause__, AppError) else _by_status(request, error)
+    if isinstance(error, DataError):
+        message = "something that was sent cannot be stored: a NUL character, or a number out of range"
+        return Invalid([Problem(code="not-storable", message=message)])
+    if isinstance(error, OperationalError):
+        log.warning("the database is away: %s", error)
+        return Unavailable("the database does not answer just now", hint="Try again in a few seconds.")
+    return None
+
+
+def _invalid(request: Request, error: RequestValidationError) -> AppError:
+    if any(item["loc"][0] == "path" for item in error.errors()):
+        return NotFound(f"there is nothing at {request.url.path}")
+    return Invalid(problems_of(error.errors()))
+
+
+def _by_status(request: Request, error: HTTPException) -> AppError:
+    phrase = HTTPStatus(error.status_code).phrase
+    message = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} does not work at {request.url.path}",
+        413: "the body is larger than this address accepts",
+    }.get(error.status_code, str(error.detail))
+    known = AppError(message, code=phrase.lower().replace(" ", "-"))
+    known.status = error.status_code
+    return known
+
+
+def answer(request: Request, status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> Response:
+    """Return the response: JSON for programs; for a page of the dashboard what its `error_page` makes of it."""
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
+    page = getattr(request.app.state, "error_page", None)
+    if page is not None and not request.url.path.startswith("/api/"):
+        response: Response = page(request, status, body)
+        return response
+    return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers)

