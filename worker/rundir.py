@@ -12,6 +12,7 @@ RUNDIR/
   environment.json      hardware and library versions, written once
   metrics/000000.arrow  one Arrow IPC stream per spooled batch (wire.worker.METRICS_MEDIA_TYPE), renamed into place
   checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist
+  stop                  `checkpoint` or `now`: written by the supervisor, obeyed between two steps (SIGTERM: `checkpoint`)
   result.json           Result, written last: without it the trainer was killed
 ```
 """
@@ -92,6 +93,7 @@ class RunDir:
         self.environment = root / "environment.json"
         self.metrics = root / "metrics"
         self.checkpoints = root / "checkpoints"
+        self.stop = root / "stop"
         self.result = root / "result.json"
 
     def create(self) -> None:
@@ -104,17 +106,18 @@ class RunDir:
         return RunSpec.model_validate_json(self.spec.read_bytes())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` so that a reader sees the old file or the new one, whole, even after a power cut."""
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write `data` so that a reader sees the old file or the new one, whole; `durable`: even after a power cut."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def write_json(path: Path, value: Message | Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Message | Mapping[str, Any], *, durable: bool = True) -> None:
     """Write a message or a plain object, atomically."""
     text = value.model_dump_json() if isinstance(value, Message) else json.dumps(value)
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(), durable=durable)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
 from worker.rundir import RunSpec
 
@@ -39,11 +39,17 @@ class EngineTrainer(Protocol):
 
     def __init__(self, spec: RunSpec, context: Context) -> None: ...
 
-    def train_step(self, step: int) -> Mapping[str, float]:
-        """Do optimisation step `step` (1-based) and return its metrics, `train/loss` and `lr` among them."""
+    def train_step(self, step: int) -> Mapping[str, SupportsFloat]:
+        """Do optimisation step `step` (1-based) and return its metrics, `train/loss` and `lr` among them.
 
-    def validate(self, step: int) -> Mapping[str, float]:
+        Values are numbers, or 0-d tensors on the device: those are fetched in batches, so that no step waits for one.
+        """
+
+    def validate(self, step: int) -> Mapping[str, SupportsFloat]:
         """Measure on validation data; must leave no trace in later steps. Keys under `val/`."""
+
+    def non_finite_weight(self) -> str | None:
+        """Return the name of a weight that is NaN or infinite, or None. Asked before every checkpoint."""
 
     def save(self, directory: Path, step: int) -> Mapping[str, str]:
         """Write the full state after `step` into an empty directory; return role by file name."""

@@ -1,0 +1,48 @@
+"""The trainer's way out: phase, status, events and artifacts as files of the run directory."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.rundir import RunDir, Status, write_atomically, write_json
+
+
+class RunContext:
+    """The Context of a real run. Paths of `rundir.RunDir`."""
+
+    def __init__(self, run: RunDir) -> None:
+        self.root = run.root
+        self.current_phase = "starting"
+        self._run = run
+        self._step = 0
+
+    def phase(self, name: str) -> None:
+        """Say what happens now."""
+        self.current_phase = name
+        print(f"{time.strftime('%H:%M:%S')} phase: {name}", flush=True)  # noqa: T201 - stdout is the log
+        self.status(self._step)
+
+    def status(self, step: int, steps_per_s: float | None = None) -> None:
+        """Say where the training stands; a few times a second at most, for this touches the disk."""
+        self._step = step
+        status = Status(phase=self.current_phase, step=step, steps_per_s=steps_per_s)
+        write_json(self._run.status, status, durable=False)
+
+    def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+        """Put something on the job's timeline."""
+        line = json.dumps({"kind": kind, "message": message, "data": dict(data or {})})
+        with self._run.events.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        print(f"{time.strftime('%H:%M:%S')} {kind}: {message}", flush=True)  # noqa: T201 - stdout is the log
+
+    def artifact(self, kind: str, key: str) -> Path | None:
+        """Return the path of a kept artifact: one that the supervisor found, or one made by this run."""
+        name = f"{kind}-{key}"
+        found = (self._run.artifacts_in / name, self._run.artifacts_out / name)
+        return next((path for path in found if path.exists()), None)
+
+    def keep(self, kind: str, key: str, data: bytes) -> None:
+        """Keep an artifact for every later job whose key is the same."""
+        write_atomically(self._run.artifacts_out / f"{kind}-{key}", data)

@@ -1,0 +1,86 @@
+"""A training's whole state in one file that stock `dp --pt` reads as well."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import deepmd
+import torch
+from deepmd.pt.train.training import Trainer
+from deepmd.pt.utils.env import DEVICE
+from deepmd.pt_expt.train.ema import EMA_CHECKPOINT_KEY
+from deepmd.utils import random as dp_random
+
+from worker import rng
+from worker.engines.deepmd.sampler import RULE
+from worker.failures import TrainingFailure
+
+FORMAT = 1
+"""Version of what stands under the key `cairn`."""
+
+
+def save(trainer: Trainer, path: Path, step: int, order_seed: int) -> None:
+    """Write the state after `step` steps.
+
+    DeePMD-kit restarts at index `train_infos.step`, counted from 0. It writes N - 1 there after step N and so does
+    step N twice (3.2.0, training.py); N makes `dp --restart` go on with step N + 1.
+    """
+    infos = trainer.wrapper.train_infos
+    infos["step"], infos["lr"] = step, float(trainer.lr_schedule.value(max(0, step - 1)))
+    model, optimizer = trainer._collect_checkpoint_states()
+    for group in optimizer["param_groups"]:
+        group["lr"] = float(group["lr"])
+    data: dict[str, Any] = {"model": model, "optimizer": optimizer}
+    if trainer.model_ema is not None:
+        data[EMA_CHECKPOINT_KEY] = trainer.model_ema.state_dict()
+    data["cairn"] = {
+        "format": FORMAT,
+        "step": step,
+        "rng": rng.get_state(),
+        "dp_random": rng.pack_numpy(dp_random._RANDOM_GENERATOR.get_state(legacy=False)),
+        "order": {"rule": RULE, "seed": order_seed},
+        "model": json.dumps(trainer.wrapper.model_params),
+        "versions": {"deepmd-kit": deepmd.__version__, "torch": str(torch.__version__)},
+    }
+    torch.save(data, path)
+
+
+def find(directory: Path) -> Path:
+    """Return the one checkpoint file in `directory`."""
+    found = sorted(directory.glob("*.pt"))
+    if len(found) != 1:
+        raise TrainingFailure("library", f"{directory} holds {len(found)} checkpoint files instead of one.")
+    return found[0]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a checkpoint with its tensors on the device. Never runs code from the file."""
+    data: dict[str, Any] = torch.load(path, map_location=DEVICE, weights_only=True)
+    own = data.get("cairn")
+    if own is None or own["format"] != FORMAT:
+        message = f"{path.name} was not written by this version of Cairn: it cannot be continued exactly."
+        raise TrainingFailure("configuration", message, hint="Start from its weights instead (start mode init).")
+    return data
+
+
+def model_section(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the model section that a checkpoint was trained with, `sel: auto` already resolved."""
+    section: dict[str, Any] = json.loads(data["cairn"]["model"])
+    return section
+
+
+def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
+    """Load weights, optimizer, schedule, EMA and every generator; return the number of steps done."""
+    own = data["cairn"]
+    if own["order"] != {"rule": RULE, "seed": order_seed}:
+        raise TrainingFailure("configuration", f"The checkpoint's data order {own['order']} is not this job's.")
+    step = int(own["step"])
+    trainer.wrapper.load_state_dict(data["model"])
+    trainer.optimizer.load_state_dict(data["optimizer"])
+    trainer.start_step = step
+    trainer.scheduler = trainer._create_lr_scheduler(trainer.optimizer, trainer.lr_schedule, step)
+    if trainer.model_ema is not None:
+        trainer.model_ema.load_state_dict(data[EMA_CHECKPOINT_KEY])
+    dp_random._RANDOM_GENERATOR.set_state(rng.unpack_numpy(own["dp_random"]))
+    rng.set_state(own["rng"])
+    return step

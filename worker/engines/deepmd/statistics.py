@@ -1,0 +1,156 @@
+"""Neighbour and data statistics: computed once per artifact key, then loaded, with the same bits either way."""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from deepmd.pt.model.model.model import BaseModel
+from deepmd.pt.utils.update_sel import UpdateSel
+from deepmd.utils.data_system import get_data
+
+from worker.engines.base import Context
+from worker.engines.deepmd.config import DeepmdConfig
+
+NEIGHBOURS, STATISTICS = "deepmd-neighbours", "deepmd-statistics"
+"""Artifact kinds. The first is a JSON object, the second a zip of one HDF5 file per task."""
+
+Measured = dict[str, list[Any]]
+"""By measurement (`TASK/rcut/mixed`): the smallest distance in Å and the largest number of neighbours, per type."""
+
+
+def resolve_neighbours(config: DeepmdConfig, context: Context, key: str | None) -> dict[str, float]:
+    """Measure neighbours, put numbers in place of `sel: "auto"` and return the smallest distance (Å) of each task."""
+    path = context.artifact(NEIGHBOURS, key) if key else None
+    measured: Measured = json.loads(path.read_bytes()) if path else {}
+    known = len(measured)
+    closest = {}
+    for task in config.tasks:
+        before = config.model(task)
+        with _remembering(measured, task):
+            after, closest[task] = _update_sel(config, task)
+        config.set_model(task, after)
+        _report_resolved(context, before, after, task)
+    if key and len(measured) > known:
+        context.keep(NEIGHBOURS, key, json.dumps(measured, sort_keys=True).encode())
+    return closest
+
+
+def _update_sel(config: DeepmdConfig, task: str) -> tuple[dict[str, Any], float]:
+    model, section = config.model(task), config.data(task)["training_data"]
+    # The data is opened only when something has to be measured.
+    data = _Lazy(lambda: get_data(section, 0, model["type_map"], None))
+    # DeePMD changes nested sections in place; the caller compares before with after.
+    copy = json.loads(json.dumps(model))
+    after, closest = BaseModel.update_sel(data, model["type_map"], copy)
+    return after, closest
+
+
+class _Lazy:
+    """DeePMD's data system, opened at the first use."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._made = make, None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return getattr(self._made, name)
+
+
+@contextmanager
+def _remembering(measured: Measured, task: str) -> Iterator[None]:
+    """Let DeePMD look its neighbour measurements up in `measured`, and add those that are missing."""
+    original = UpdateSel.get_nbor_stat
+
+    def lookup(self: Any, data: Any, type_map: Any, rcut: float, mixed_type: bool = False) -> tuple[float, Any]:
+        name = f"{task}/{float(rcut)!r}/{'mixed' if mixed_type else 'typed'}"
+        if name not in measured:
+            distance, counts = original(self, data, type_map, rcut, mixed_type=mixed_type)
+            measured[name] = [float(distance), np.asarray(counts).tolist()]
+        distance, counts = measured[name]
+        return distance, np.asarray(counts)
+
+    with mock.patch.object(UpdateSel, "get_nbor_stat", lookup):
+        yield
+
+
+def _report_resolved(context: Context, before: dict[str, Any], after: dict[str, Any], task: str) -> None:
+    """Put every number that took the place of an `auto` on the timeline."""
+    resolved = {}
+    for pointer, value in _leaves(before, ""):
+        if isinstance(value, str) and value.split(":")[0] == "auto":
+            resolved[f"/model{pointer}"] = _at(after, pointer)
+    if resolved:
+        listed = ", ".join(f"{pointer} = {value}" for pointer, value in resolved.items())
+        context.event("derived", f"Resolved from neighbours: {listed}", {"task": task, "values": resolved})
+
+
+def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{pointer}/{name}")
+    else:
+        yield pointer, value
+
+
+def _at(document: Any, pointer: str) -> Any:
+    for name in pointer.split("/")[1:]:
+        document = document[name]
+    return document
+
+
+def ensure_statistics(
+    tasks: list[str], context: Context, key: str | None, directory: Path, compute: Callable[[Mapping[str, Path]], None]
+) -> dict[str, Path]:
+    """Return one statistics file per task, unpacked from the artifact or made by `compute`.
+
+    The training always reads the files, also right after they were made, so that both ways give the same bits. They
+    are computed with one thread: sums then do not depend on how many cores the machine has.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {task: directory / f"{index}.hdf5" for index, task in enumerate(tasks)}
+    path = context.artifact(STATISTICS, key) if key else None
+    if path is not None:
+        _unpack(path, files)
+    else:
+        with _one_thread():
+            compute(files)
+        if key:
+            context.keep(STATISTICS, key, _pack(files))
+    source = "loaded" if path is not None else "computed"
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files.values())).hexdigest()
+    context.event("statistics", f"Statistics {source}.", {"source": source, "sha256": digest})
+    return files
+
+
+def _pack(files: Mapping[str, Path]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for file in files.values():
+            # A fixed date: the same statistics are the same bytes.
+            archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes())
+    return buffer.getvalue()
+
+
+def _unpack(path: Path, files: Mapping[str, Path]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for file in files.values():
+            file.write_bytes(archive.read(file.name))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,239 @@
+"""DeePMD-kit training, one step at a time, on top of DeePMD-kit's own Trainer."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import torch
+from deepmd.pt.train.training import Trainer
+from deepmd.pt.utils.env import DEVICE
+from deepmd.pt_expt.train.gradient import clip_grad_norm_
+from deepmd.utils import random as dp_random
+from deepmd.utils.stat_file import StatFileSpec
+
+from app.engines import registry
+from app.engines.seeds import derive
+from worker import checkpoint, rng
+from worker.engines.base import Context
+from worker.engines.deepmd import config as configs
+from worker.engines.deepmd import state, statistics
+from worker.engines.deepmd.config import DeepmdConfig
+from worker.engines.deepmd.data import TaskData
+from worker.engines.deepmd.sampler import Draws
+from worker.failures import TrainingFailure, is_out_of_memory
+from worker.rundir import RunDir, RunSpec
+
+Metrics = dict[str, SupportsFloat]
+
+_CACHE_BYTES = 2 << 30
+"""Host memory for decoded frames of all tasks together."""
+
+
+class DeepmdTrainer:
+    """One DeePMD training. See `worker.engines.base.EngineTrainer`."""
+
+    def __init__(self, spec: RunSpec, context: Context) -> None:
+        self._spec, self._context = spec, context
+        self._run = RunDir(context.root)
+        _check_device()
+        self._order_seed = spec.seeds.get("data.order", derive(spec.seed, "data.order"))
+        context.phase("data")
+        self._config = configs.load(spec, self._run.data)
+        self._training, self._validation = _open_data(self._config, self._order_seed)
+        self._trainer = self._build()
+        self._trainer.wrapper.train()
+        task_seed = spec.seeds.get("data.tasks", derive(spec.seed, "data.tasks"))
+        probabilities = list(self._trainer.model_prob) if self._config.is_multi_task else [1.0]
+        self._task_draws = Draws(probabilities, task_seed, "task")
+        self.total_steps = int(self._trainer.num_steps)
+        training = self._config.document["training"]
+        self.checkpoint_every = spec.checkpoints.every_steps or int(training["save_freq"])
+        self.validate_every = int(training["disp_freq"]) if any(self._validation.values()) else 0
+        _seed(spec.seeds.get("training", derive(spec.seed, "training")))
+        context.event("fingerprint", "Weights before the first step.", {"step": 0, "sha256": self.fingerprint()})
+
+    def train_step(self, step: int) -> Metrics:
+        """Do optimisation step `step` as DeePMD-kit 3.2.0 does (training.py, `step`), except for the data order."""
+        index, number = self._task_draws.at(step - 1)
+        task = self._config.tasks[index]
+        try:
+            return self._optimise(task, number)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise self._out_of_memory(error, task, number) from error
+            raise
+
+    def _optimise(self, task: str, number: int) -> Metrics:
+        trainer = self._trainer
+        trainer.optimizer.zero_grad(set_to_none=True)
+        inputs, labels = self._batch(task, number, is_train=True)
+        rate = trainer.scheduler.get_last_lr()[0]
+        _, loss, terms = trainer.wrapper(**inputs, cur_lr=rate, label=labels, task_key=task)
+        loss.backward()
+        metrics = self._named("train", task, {"loss": loss.detach(), **_reported(terms)})
+        if trainer.gradient_max_norm > 0.0:
+            metrics["train/grad_norm"] = clip_grad_norm_(trainer.wrapper.parameters(), trainer.gradient_max_norm)
+        with torch.device(DEVICE):
+            trainer.optimizer.step()
+        trainer.scheduler.step()
+        if trainer.model_ema is not None:
+            trainer.model_ema.update(trainer.model)
+        return _on_host_if_free({**metrics, "train/loss": loss.detach(), "lr": float(rate)})
+
+    def validate(self, step: int) -> Metrics:
+        """Return the mean over `numb_btch` batches, weighted by atoms as DeePMD does."""
+        metrics: Metrics = {}
+        self._trainer.wrapper.eval()
+        try:
+            with rng.preserved():
+                for task, data in self._validation.items():
+                    if data is not None:
+                        metrics |= self._named("val", task, self._validate_task(task, data, step))
+        finally:
+            self._trainer.wrapper.train()
+        return _on_host_if_free(metrics)
+
+    def _validate_task(self, task: str, data: TaskData, step: int) -> dict[str, torch.Tensor]:
+        batches = int(data.section.get("numb_btch", 1))
+        first = step // self.validate_every * batches
+        rate = self._trainer.lr_schedule.value(step - 1)
+        sums: dict[str, torch.Tensor] = {}
+        atoms = 0
+        for number in range(first, first + batches):
+            inputs, labels = self._batch(task, number, is_train=False)
+            _, loss, terms = self._trainer.wrapper(**inputs, cur_lr=rate, label=labels, task_key=task)
+            weight = int((inputs["atype"] >= 0).sum())
+            atoms += weight
+            for key, value in {"loss": loss.detach(), **_reported(terms)}.items():
+                sums[key] = sums.get(key, 0.0) + value * weight
+        return {key: value / atoms for key, value in sums.items()}
+
+    def save(self, directory: Path, step: int) -> dict[str, str]:
+        """Write one file, usable with stock `dp --pt`."""
+        name = f"{self._spec.file_stem}-step{step}.pt"
+        state.save(self._trainer, directory / name, step, self._order_seed)
+        return {name: "checkpoint"}
+
+    def restore(self, directory: Path) -> int:
+        """Continue exactly where `save` was called."""
+        return state.restore(self._trainer, state.read(state.find(directory)), self._order_seed)
+
+    def fingerprint(self) -> str:
+        """Return the digest of all weights and statistics buffers, `_extra_state` aside."""
+        tensors = {name: value for name, value in self._trainer.wrapper.state_dict().items() if torch.is_tensor(value)}
+        return checkpoint.fingerprint(tensors)
+
+    def non_finite_weight(self) -> str | None:
+        """Return the name of a parameter that is not finite, or None."""
+        return checkpoint.first_non_finite(dict(self._trainer.wrapper.named_parameters()))
+
+    def _build(self) -> Trainer:
+        """Resolve statistics, or the checkpoint that holds them, and let DeePMD construct everything."""
+        if self._spec.resume_step is not None:
+            found = state.find(self._run.resume)
+            self._config.document["model"] = state.model_section(state.read(found))
+            return self._construct(restart_model=str(found))
+        keys = _artifact_keys(self._spec)
+        self._context.phase("neighbours")
+        closest = statistics.resolve_neighbours(self._config, self._context, keys.get(statistics.NEIGHBOURS))
+        self._context.phase("statistics")
+        files = statistics.ensure_statistics(
+            self._config.tasks,
+            self._context,
+            keys.get(statistics.STATISTICS),
+            self._run.root / "work" / "statistics",
+            lambda paths: _discard(self._construct(stat_files=paths, mode="update")),
+        )
+        self._context.phase("model")
+        trainer = self._construct(stat_files=files, mode="read")
+        for task, model in _models(trainer).items():
+            model.min_nbor_dist = torch.tensor(closest[task], dtype=torch.float64, device=DEVICE)
+        return trainer
+
+    def _construct(
+        self, *, stat_files: Mapping[str, Path] | None = None, mode: str = "update", restart_model: str | None = None
+    ) -> Trainer:
+        """Construct DeePMD's Trainer from a copy of the config, with the random state that belongs to this job."""
+        _seed(derive(self._spec.seed, "model"))
+        document = deepcopy(self._config.document)
+        specs = {task: StatFileSpec(str(path), mode) for task, path in (stat_files or {}).items()}
+        make = partial(Trainer, document, restart_model=restart_model, shared_links=deepcopy(self._config.shared_links))
+        training = {task: data.loader for task, data in self._training.items()}
+        validation = {task: data.loader if data else None for task, data in self._validation.items()}
+        if self._config.is_multi_task:
+            return make(training, validation_data=validation, stat_file_spec=specs or None)
+        only = configs.SINGLE_TASK
+        return make(training[only], validation_data=validation[only], stat_file_spec=specs or None)
+
+    def _batch(self, task: str, number: int, *, is_train: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return (inputs, labels) of a batch on the device, split by DeePMD's own rule."""
+        data = self._training[task] if is_train else self._validation[task]
+        assert data is not None
+        source = iter([data.batch(number)])
+        name = "training_data" if is_train else "validation_data"
+        setattr(self._trainer, name, {task: source} if self._config.is_multi_task else source)
+        inputs, labels, _ = self._trainer.get_data(is_train=is_train, task_key=task)
+        return inputs, labels
+
+    def _named(self, group: str, task: str, values: Mapping[str, SupportsFloat]) -> Metrics:
+        suffix = f"/{task}" if self._config.is_multi_task else ""
+        return {f"{group}/{key}{suffix}": value for key, value in values.items()}
+
+    def _out_of_memory(self, error: Exception, task: str, number: int) -> TrainingFailure:
+        batch = self._training[task].describe(number)
+        hint = "Lower training_data.batch_size, or use a worker with more memory."
+        return TrainingFailure("out-of-memory", f"Out of memory with a batch of {batch}: {error}", hint=hint)
+
+
+def _open_data(config: DeepmdConfig, seed: int) -> tuple[dict[str, TaskData], dict[str, TaskData | None]]:
+    """Open training and validation data of every task."""
+    training: dict[str, TaskData] = {}
+    validation: dict[str, TaskData | None] = {}
+    share = _CACHE_BYTES // (2 * len(config.tasks))
+    for task in config.tasks:
+        section, types = config.data(task), config.model(task)["type_map"]
+        training[task] = TaskData(section["training_data"], types, cache_bytes=share, order=(seed, task, "train"))
+        held_out = section.get("validation_data")
+        validation[task] = TaskData(held_out, types, cache_bytes=share, order=(seed, task, "val")) if held_out else None
+    return training, validation
+
+
+def _artifact_keys(spec: RunSpec) -> Mapping[str, str]:
+    engine = registry.get(spec.engine)
+    assert engine is not None
+    return engine.artifact_keys(spec.config, spec.datasets)
+
+
+def _check_device() -> None:
+    """Fail early when DeePMD was imported for another device than this process has."""
+    if DEVICE.type == "cuda" and not torch.cuda.is_available():
+        hint = "Set DEVICE=cpu before the worker starts, or CUDA_VISIBLE_DEVICES to a GPU."
+        raise TrainingFailure("configuration", "DeePMD-kit was set up for a GPU but none is visible.", hint=hint)
+
+
+def _seed(seed: int) -> None:
+    rng.seed_all(seed)
+    dp_random.seed(seed % 2**32)
+
+
+def _models(trainer: Trainer) -> dict[str, Any]:
+    return dict(trainer.model) if trainer.multi_task else {configs.SINGLE_TASK: trainer.model}
+
+
+def _discard(_: Trainer) -> None:
+    """A trainer made for the statistics that it writes."""
+
+
+def _reported(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what DeePMD would display. Terms without labels come as the number NaN: those were not measured."""
+    return {key: value for key, value in terms.items() if "l2_" not in key and isinstance(value, torch.Tensor)}
+
+
+def _on_host_if_free(metrics: Metrics) -> Metrics:
+    """Turn tensors that are on the host already into numbers; fetching them from a GPU here would stall it."""
+    return {
+        key: value.item() if isinstance(value, torch.Tensor) and not value.is_cuda else value
+        for key, value in metrics.items()
+    }

@@ -1,0 +1,72 @@
+"""From an exception to the cause that a job's page shows."""
+
+import errno
+import traceback
+
+from app.wire.jobs import Cause
+
+_DATA_PHASES = frozenset({"data", "neighbours", "statistics"})
+_WRONG_VALUES = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, AssertionError)
+_DETAIL_CHARS = 8000
+
+
+class TrainingFailure(Exception):
+    """An end that the trainer understands: its class, what happened and what to do."""
+
+    def __init__(
+        self, failure: str, message: str, *, hint: str | None = None, step: int | None = None, detail: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cause = Cause.model_validate(
+            {"failure": failure, "message": message, "hint": hint, "step": step, "detail": detail}
+        )
+
+
+def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause:
+    """Return why a training ended with `error` while in `phase`, after `step` steps."""
+    if isinstance(error, TrainingFailure):
+        detail = error.cause.detail or _detail(error)
+        return error.cause.model_copy(update={"step": error.cause.step or step, "detail": detail})
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        message = f"No space left for {error.filename or 'the run directory'} while in phase {phase!r}."
+        return Cause(
+            failure="disk-full", message=message, step=step, hint="Free disk space on the worker, then resume."
+        )
+    if is_out_of_memory(error):
+        hint = "Lower the batch size or use a worker with more memory."
+        return Cause(failure="out-of-memory", message=_first_line(error), step=step, hint=hint, detail=_detail(error))
+    return Cause.model_validate(
+        {
+            "failure": _class_by_phase(error, phase),
+            "message": _first_line(error),
+            "step": step,
+            "detail": _detail(error),
+        }
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocation failed, on the device or on the host."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def _class_by_phase(error: BaseException, phase: str) -> str:
+    if type(error).__module__.startswith("dargs"):
+        return "configuration"
+    if phase in _DATA_PHASES and isinstance(error, (*_WRONG_VALUES, OSError, RuntimeError)):
+        return "data"
+    if phase == "model" and isinstance(error, _WRONG_VALUES):
+        return "configuration"
+    return "library"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _detail(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-_DETAIL_CHARS:]

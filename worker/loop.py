@@ -1,0 +1,107 @@
+"""The engine-free training loop: steps, validation, metrics, checkpoints, stop."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from worker import checkpoint
+from worker.context import RunContext
+from worker.engines.base import EngineTrainer
+from worker.rundir import Result, RunDir
+from worker.spool import MetricSpool
+
+Stop = Literal["checkpoint", "now"]
+
+
+class StopSwitch:
+    """Whether the training is to end before its last step. Asked between steps."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._signalled = False
+
+    def signal(self) -> None:
+        """Ask for a checkpoint and an end; safe in a signal handler."""
+        self._signalled = True
+
+    def wanted(self) -> Stop | None:
+        """Return how to stop, or None to go on. Costs one look at the file system."""
+        if self._file.exists():
+            return "now" if self._file.read_text().strip() == "now" else "checkpoint"
+        return "checkpoint" if self._signalled else None
+
+
+@dataclass
+class Progress:
+    """Where the loop stands; outlives an exception, so that a failure can name its step."""
+
+    step: int
+    saved: int
+
+
+def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: StopSwitch, progress: Progress) -> Result:
+    """Train from `progress.step` to the last step, or until told to stop. Exceptions pass through, metrics first."""
+    spool = MetricSpool(directory.metrics)
+    outlet.phase("training")
+    meter = _Meter(progress.step)
+    how: Stop | None = None
+    try:
+        while progress.step < trainer.total_steps and (how := stop.wanted()) is None:
+            _one_step(trainer, spool, progress)
+            if spool.is_due():
+                spool.flush()
+                outlet.status(progress.step, meter.steps_per_s(progress.step))
+            if _is_multiple(progress.step, trainer.checkpoint_every):
+                _save(trainer, outlet, directory, spool, progress)
+        if how != "now" and progress.saved < progress.step:
+            _save(trainer, outlet, directory, spool, progress)
+    finally:
+        spool.drain()
+    outlet.status(progress.step, meter.steps_per_s(progress.step))
+    return Result(outcome="completed" if how is None else "stopped", step=progress.step)
+
+
+def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) -> None:
+    step = progress.step + 1
+    started = time.perf_counter()
+    metrics = trainer.train_step(step)
+    spool.add(step, {**metrics, "perf/step_s": time.perf_counter() - started})
+    progress.step = step
+    # DeePMD also reports its first step, before the first full interval.
+    if trainer.validate_every > 0 and (step == 1 or step % trainer.validate_every == 0):
+        spool.add(step, trainer.validate(step))
+
+
+def _save(
+    trainer: EngineTrainer, outlet: RunContext, directory: RunDir, spool: MetricSpool, progress: Progress
+) -> None:
+    """Write a checkpoint once every loss up to here is known to be finite."""
+    spool.drain()
+    manifest = checkpoint.write(directory, trainer, progress.step, spool.latest)
+    progress.saved = progress.step
+    size = sum(file["size"] for file in manifest.files.values())
+    outlet.event(
+        "checkpoint",
+        f"Checkpoint of step {progress.step} written ({size / 1e6:.1f} MB).",
+        {"step": progress.step, "fingerprint": manifest.fingerprint},
+    )
+
+
+def _is_multiple(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+class _Meter:
+    """Steps per second since the last question, smoothed."""
+
+    def __init__(self, step: int) -> None:
+        self._step, self._time, self._rate = step, time.monotonic(), 0.0
+
+    def steps_per_s(self, step: int) -> float | None:
+        now = time.monotonic()
+        if step > self._step and now > self._time:
+            rate = (step - self._step) / (now - self._time)
+            self._rate = rate if self._rate == 0.0 else 0.7 * self._rate + 0.3 * rate
+            self._step, self._time = step, now
+        return self._rate or None

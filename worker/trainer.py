@@ -1,0 +1,91 @@
+"""The trainer process: reads a run directory, trains, writes only files. `python -m worker.trainer RUNDIR`."""
+
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from app.engines import registry
+from worker import determinism, environment
+from worker.context import RunContext
+from worker.engines.base import EngineTrainer
+from worker.failures import TrainingFailure, cause_of
+from worker.loop import Progress, StopSwitch, run
+from worker.process import redirect_output
+from worker.rundir import Result, RunDir, RunSpec, write_json
+from worker.spool import NonFiniteLoss
+
+_HINT_NON_FINITE = "The last checkpoint is good. Look at the labels of the data and at the learning rate, then resume."
+
+
+def main(rundir: str | os.PathLike[str]) -> int:
+    """Train what RUNDIR/spec.json says, write RUNDIR/result.json, return 0 unless the training failed.
+
+    To be called once per process: it takes over stdout, stderr and the signal handlers. CUDA_VISIBLE_DEVICES must be
+    set before. No exception leaves it.
+    """
+    directory = RunDir(Path(rundir).resolve())
+    directory.create()
+    redirect_output(directory.log)
+    faulthandler.enable()
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    stop = StopSwitch(directory.stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.signal())
+    result = train(directory, stop)
+    print(result.model_dump_json(exclude={"cause": {"detail"}}), flush=True)  # noqa: T201 - stdout is the log
+    write_json(directory.result, result)
+    return 1 if result.outcome == "failed" else 0
+
+
+def train(directory: RunDir, stop: StopSwitch) -> Result:
+    """Do a whole training in this process; a failure comes back as a Result with its cause."""
+    outlet = RunContext(directory)
+    progress = Progress(step=0, saved=0)
+    try:
+        spec = directory.read_spec()
+        trainer = _prepare(spec, directory, outlet, progress)
+        return run(trainer, outlet, directory, stop, progress)
+    except NonFiniteLoss as error:
+        failure = TrainingFailure("non-finite", str(error), step=error.step, hint=_HINT_NON_FINITE)
+        return _failed(failure, outlet, error.step)
+    except Exception as error:  # noqa: BLE001 - every end becomes a Result
+        return _failed(error, outlet, progress.step)
+
+
+def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Progress) -> EngineTrainer:
+    """Set the process up, record what it runs on, build the engine's trainer and restore it."""
+    outlet.phase("starting")
+    level = determinism.apply(spec.determinism, spec.threads)
+    trainer = _engine_trainer(spec)(spec, outlet)
+    write_json(directory.environment, environment.record(level))
+    if spec.resume_step is not None:
+        outlet.phase("restoring")
+        progress.step = progress.saved = trainer.restore(directory.resume)
+        assert progress.step == spec.resume_step, f"the checkpoint holds step {progress.step}, not {spec.resume_step}"
+        outlet.status(progress.step)
+    return trainer
+
+
+def _engine_trainer(spec: RunSpec) -> type[EngineTrainer]:
+    engine = registry.get(spec.engine)
+    if engine is None:
+        raise TrainingFailure("configuration", f"This worker has no engine {spec.engine!r}.")
+    module, _, name = engine.trainer.partition(":")
+    found: type[EngineTrainer] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _failed(error: Exception, outlet: RunContext, step: int) -> Result:
+    traceback.print_exception(error)
+    return Result(outcome="failed", step=step, cause=cause_of(error, outlet.current_phase, step or None))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m worker.trainer RUNDIR")
+    sys.exit(main(sys.argv[1]))
