@@ -76,7 +76,7 @@ def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
         raise TrainingFailure("configuration", f"The checkpoint's data order {own['order']} is not this job's.")
     step = int(own["step"])
     trainer.wrapper.load_state_dict(data["model"])
-    trainer.optimizer.load_state_dict(data["optimizer"])
+    _load_optimizer(trainer.optimizer, data["optimizer"])
     trainer.start_step = step
     trainer.scheduler = trainer._create_lr_scheduler(trainer.optimizer, trainer.lr_schedule, step)
     if trainer.model_ema is not None:
@@ -84,3 +84,18 @@ def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
     dp_random._RANDOM_GENERATOR.set_state(rng.unpack_numpy(own["dp_random"]))
     rng.set_state(own["rng"])
     return step
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load an optimizer's state with the dtypes it was saved with.
+
+    torch casts every floating-point state to its parameter's dtype; DeePMD's Muon optimizers keep float32 moments
+    beside float64 parameters and would go on with other bits.
+    """
+    optimizer.load_state_dict(saved)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in saved["param_groups"] for number in group["params"]]
+    for number, parameter in zip(numbers, parameters, strict=True):
+        for key, value in saved["state"].get(number, {}).items():
+            if torch.is_tensor(value) and optimizer.state[parameter][key].dtype != value.dtype:
+                optimizer.state[parameter][key] = value.to(parameter.device).clone()
