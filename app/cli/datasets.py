@@ -1,0 +1,44 @@
+"""`cairn dataset add|ls|show`: what the commands are called and take."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.options import Engine, Json, Limit
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the dataset; a name that exists gets a new version.")],
+    path: Annotated[
+        str, typer.Argument(help="Archive of deepmd/npy systems, a directory of them, or a file ASE or dpdata reads.")
+    ],
+    on_server: Annotated[
+        bool, typer.Option("--on-server", help="PATH is a directory on the server, below one of its dataset roots.")
+    ] = False,
+    engine: Engine = "deepmd",
+    json: Json = False,
+) -> None:
+    """Add a dataset: upload a file or directory, or register one that the server sees."""
+    from app.cli import data
+
+    data.add(name, path, on_server=on_server, engine=engine, as_json=json)
+
+
+def ls(
+    name: Annotated[str | None, typer.Option(help="Only datasets whose name contains this.")] = None,
+    limit: Limit = 20,
+    json: Json = False,
+) -> None:
+    """List datasets, newest first."""
+    from app.cli import data
+
+    data.list_datasets(name, limit=limit, as_json=json)
+
+
+def show(
+    dataset: Annotated[str, typer.Argument(metavar="NAME[@VERSION]", help="The dataset.")], json: Json = False
+) -> None:
+    """Show what is in a dataset."""
+    from app.cli import data
+
+    data.show(dataset, as_json=json)

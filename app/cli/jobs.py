@@ -1,0 +1,142 @@
+"""`cairn submit|check|ls|show|watch|logs|cancel|download`: what the commands are called and take."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import Config, Engine, Job, Json, Limit, Seed, Settings, given
+
+
+class Level(StrEnum):
+    """How strictly a training repeats."""
+
+    strict = "strict"
+    seeded = "seeded"
+    fast = "fast"
+
+
+class What(StrEnum):
+    """What can be downloaded of a job."""
+
+    checkpoint = "checkpoint"
+    bundle = "bundle"
+    lcurve = "lcurve"
+
+
+def submit(
+    file: Config,
+    name: Annotated[str | None, typer.Option(help="Name of the job [default: the server's choice].")] = None,
+    seed: Seed = None,
+    determinism: Annotated[Level | None, typer.Option(help="How strictly the run repeats.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A label to find it by. Repeatable.")] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
+    keep_last: Annotated[int | None, typer.Option(min=2, help="How many of the newest checkpoints are kept.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Upload this archive as a dataset with the job (NAME=FILE, or FILE). Repeatable."),
+    ] = None,
+    set_: Settings = None,
+    engine: Engine = "deepmd",
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Submitting twice with one key makes one job [default: drawn per call].")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
+    json: Json = False,
+) -> None:
+    """Submit an input.json for training."""
+    from app.cli import submission
+
+    policy = given(keep_last=keep_last, every_steps=checkpoint_every)
+    fields = given(
+        name=name, seed=seed, determinism=determinism, tags=tag, priority=priority, checkpoints=policy or None
+    )
+    submission.submit(
+        file,
+        {"engine": engine, **fields},
+        settings=set_ or [],
+        archives=data or [],
+        key=idempotency_key,
+        follow=follow,
+        as_json=json,
+    )
+
+
+def check(
+    file: Config, seed: Seed = None, set_: Settings = None, engine: Engine = "deepmd", json: Json = False
+) -> None:
+    """Resolve an input.json without submitting it: where every value comes from, and what is wrong."""
+    from app.cli import submission
+
+    submission.check(file, given(engine=engine, seed=seed), settings=set_ or [], as_json=json)
+
+
+def ls(
+    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state. Repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only jobs with this tag. Repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only jobs whose name contains this.")] = None,
+    limit: Limit = 20,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first."""
+    from app.cli import looking
+
+    looking.list_jobs(given(state=state, tag=tag, name=name), limit=limit, as_json=json)
+
+
+def show(job: Job, json: Json = False) -> None:
+    """Show a job: state, cause of a failure, attempts, checkpoints, warnings."""
+    from app.cli import looking
+
+    looking.show_job(job, as_json=json)
+
+
+def watch(job: Job, json: Json = False) -> None:
+    """Watch a job's progress until it ends. Ctrl-C leaves it running."""
+    from app.cli import watching
+
+    watching.watch(job, as_json=json)
+
+
+def logs(
+    job: Job,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the job ends.")] = False,
+    tail: Annotated[int | None, typer.Option(min=0, help="Only the last lines.")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of this execution [default: the newest].")] = None,
+    json: Json = False,
+) -> None:
+    """Print a job's log."""
+    from app.cli import logtext
+
+    logtext.logs(job, follow_on=follow, tail=tail, attempt=attempt, as_json=json)
+
+
+def cancel(
+    job: Job,
+    now: Annotated[bool, typer.Option("--now", help="Without a final checkpoint.")] = False,
+    json: Json = False,
+) -> None:
+    """Stop a job after a final checkpoint."""
+    from app.cli import looking
+
+    looking.cancel_job(job, now=now, as_json=json)
+
+
+def download(
+    job: Job,
+    what: Annotated[What, typer.Argument(help="What to download.")] = What.checkpoint,
+    step: Annotated[int | None, typer.Option(min=0, help="Of this step [default: the newest].")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File or directory to write to.")] = None,
+    all_files: Annotated[
+        bool, typer.Option("--all-files", help="Also the files that only Cairn needs to resume.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    json: Json = False,
+) -> None:
+    """Download a checkpoint, the bundle or the learning curve; resumes, and verifies what arrived."""
+    from app.cli import downloading
+
+    target = downloading.Target(output, force=force)
+    downloading.download(job, what.value, step=step, all_files=all_files, target=target, as_json=json)

@@ -1,0 +1,111 @@
+"""`cairn ls|show|cancel`: jobs in words."""
+
+from typing import Any
+
+from rich.markup import escape
+
+from app.cli.api import Api, connect, view
+from app.cli.screen import ago, duration, out, print_json, quantity, size, state, table
+from app.cli.watching import headline
+from app.wire.jobs import AttemptView, CheckpointView, JobDetail, JobPage, JobView
+
+
+def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
+    """Return up to `limit` items of a list, following its cursor."""
+    items: list[Any] = []
+    cursor = None
+    while len(items) < limit:
+        page = api.get(path, limit=min(limit - len(items), 100), cursor=cursor, **filters)
+        items += page["items"]
+        cursor = page.get("next_cursor")
+        if cursor is None:
+            break
+    return items[:limit]
+
+
+def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
+    """Print jobs, newest first."""
+    found = pages(connect(), "/jobs", limit, **filters)
+    if as_json:
+        print_json(found)
+        return
+    jobs = view(JobPage, {"items": found}).items
+    if not jobs:
+        out().print("No jobs. `cairn submit input.json` makes one.")
+        return
+    rows = table("job", "name", "state", "progress", "rmse_e", "rmse_f", "created", right=("job", "progress"))
+    for job in jobs:
+        rows.add_row(*_row(job))
+    out().print(rows)
+
+
+def _row(job: JobView) -> list[str]:
+    latest = job.progress.latest
+    errors = [quantity(key, latest[key]) if key in latest else "" for key in ("train/rmse_e", "train/rmse_f")]
+    share = f"{job.progress.step}/{job.progress.total_steps}"
+    return [str(job.id), escape(job.name), state(job.state), share, *errors, ago(job.created_at)]
+
+
+def show_job(job_id: int, *, as_json: bool) -> None:
+    """Print all that is known of a job but its config."""
+    api = connect()
+    found = api.get(f"/jobs/{job_id}")
+    checkpoints = api.get(f"/jobs/{job_id}/checkpoints")
+    if as_json:
+        print_json({**found, "checkpoints": checkpoints})
+        return
+    job = view(JobDetail, found)
+    out().print(f"[bold]{escape(job.name)}[/] [dim]job {job.id}[/]  {state(job.state)}")
+    for label, value in _facts(job):
+        out().print(f"  [dim]{label:<12}[/]{value}")
+    _print_attempts(job.attempts)
+    _print_checkpoints([view(CheckpointView, item) for item in checkpoints])
+
+
+def _facts(job: JobDetail) -> list[tuple[str, str]]:
+    progress = job.progress
+    facts = [("progress", f"step {progress.step} of {progress.total_steps}")]
+    if job.state == "running":
+        facts.append(("now", f"{escape(progress.phase or '')}, ETA {duration(progress.eta_s)}"))
+    if job.cause:
+        facts.append(("cause", f"[red]{escape(job.cause.failure)}[/]: {escape(job.cause.message)}"))
+        facts += [("", f"[cyan]→[/] {escape(job.cause.hint)}")] if job.cause.hint else []
+    facts += [("", f"{escape(key)} {quantity(key, value)}") for key, value in headline(progress.latest)]
+    facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
+    facts.append(("seed", f"{job.seed} ({job.determinism})"))
+    facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []
+    facts.append(("created", ago(job.created_at)))
+    if job.started_at and job.ended_at:
+        facts.append(("took", duration((job.ended_at - job.started_at).total_seconds())))
+    facts += [("warning", f"[yellow]{escape(notice.message)}[/]") for notice in job.warnings]
+    return facts
+
+
+def _print_attempts(attempts: list[AttemptView]) -> None:
+    if len(attempts) < 2 and not any(attempt.cause for attempt in attempts):
+        return
+    rows = table("attempt", "state", "worker", "from step", "ended by", right=("attempt", "from step"))
+    for attempt in attempts:
+        cause = attempt.cause.message if attempt.cause else ""
+        rows.add_row(str(attempt.number), attempt.state, escape(attempt.worker), str(attempt.start_step), escape(cause))
+    out().print(rows)
+
+
+def _print_checkpoints(checkpoints: list[CheckpointView]) -> None:
+    if not checkpoints:
+        return
+    rows = table("step", "file", "size", "sha256", right=("step", "size"))
+    for checkpoint in checkpoints:
+        for file in checkpoint.files:
+            rows.add_row(str(checkpoint.step), escape(file.name), size(file.size), file.sha256[:12])
+    out().print(rows)
+
+
+def cancel_job(job_id: int, *, now: bool, as_json: bool) -> None:
+    """Ask the server to stop a job."""
+    found = connect().post(f"/jobs/{job_id}/cancel", json={"now": now})
+    if as_json:
+        print_json(found)
+        return
+    job = view(JobView, found)
+    out().print(f"Job {job.id} is {state(job.state)}.")

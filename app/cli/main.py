@@ -1,0 +1,77 @@
+"""The `cairn` command. Only typer is imported here; each command imports what it needs when it runs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from app.cli import account, datasets, jobs, local
+from app.cli.failures import Failure
+
+Command = Callable[..., None]
+
+EPILOG = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 no server · 4 token refused · 130 Ctrl-C"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"cairn {version('cairn')}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Submit, watch and keep training jobs you can retrace."""
+
+
+def build() -> typer.Typer:
+    """Return the command with everything below it."""
+    app = typer.Typer(
+        name="cairn",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    panels: dict[str, Sequence[Command]] = {
+        "Jobs": (jobs.submit, jobs.check, jobs.ls, jobs.show, jobs.watch, jobs.logs, jobs.cancel, jobs.download),
+        "Server": (account.login, account.whoami),
+        "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
+    }
+    for panel, commands in panels.items():
+        _add(app, commands, panel)
+    data = typer.Typer(no_args_is_help=True, help="Add datasets and look at them.")
+    _add(data, (datasets.add, datasets.ls, datasets.show))
+    app.add_typer(data, name="dataset", rich_help_panel="Datasets")
+    return app
+
+
+def _add(app: typer.Typer, commands: Sequence[Command], panel: str | None = None) -> None:
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+
+
+def run() -> None:
+    """Run the command line of this process; never returns."""
+    try:
+        build()()
+    except Failure as failure:
+        from app.cli.screen import print_failure
+
+        print_failure(failure, as_json="--json" in sys.argv)
+        sys.exit(failure.exit_code)
+    except BrokenPipeError:
+        # `cairn ls | head`: nobody reads any more, and the interpreter's own flush at exit must not complain.
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

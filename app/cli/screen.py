@@ -1,0 +1,148 @@
+"""What commands print: tables, units, problems with the line they are about."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.document import Document, excerpt
+from app.cli.failures import Failure, Fault
+
+STATE_STYLES = {
+    "checking": "cyan",
+    "queued": "cyan",
+    "running": "blue",
+    "stopping": "yellow",
+    "paused": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "dim",
+}
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+@cache
+def out() -> Console:
+    """Return the console of standard output."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+@cache
+def err() -> Console:
+    """Return the console of standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for a program: indented JSON, and nothing else, on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Print one JSON object on one line, at once, for a program that reads along."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table; columns named in `right` are aligned to the right."""
+    result = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        result.add_column(column, justify="right" if column in right else "left", no_wrap=column != "name")
+    return result
+
+
+def state(name: str) -> str:
+    """Return a job state in its colour."""
+    return f"[{STATE_STYLES.get(name, 'default')}]{name}[/]"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in at most two units: `42 s`, `3 min 10 s`, `2 h 05 min`, `3 d 04 h`."""
+    if seconds is None:
+        return "–"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def ago(moment: datetime) -> str:
+    """Return how long ago a moment was."""
+    return duration((datetime.now(UTC) - moment).total_seconds()) + " ago"
+
+
+def quantity(key: str, value: float | None) -> str:
+    """Return a metric's value in the field's units: DeePMD's RMSEs are eV/atom and eV/Å, read best in milli."""
+    if value is None:
+        return "non-finite"
+    units = {"rmse_e": "meV/atom", "rmse_f": "meV/Å", "rmse_v": "meV/atom"}
+    if unit := next((units[part] for part in key.split("/") if part in units), None):
+        return f"{value * 1000:.4g} {unit}"
+    return f"{value:.3g}"
+
+
+def sparkline(values: Sequence[float | None], width: int = 24) -> str:
+    """Return values as a row of bars on a logarithmic scale, which is how losses fall."""
+    from math import log10
+
+    logs = [log10(value) for value in values if value is not None and value > 0][-width:]
+    if len(logs) < 2:
+        return ""
+    low, span = min(logs), (max(logs) - min(logs)) or 1.0
+    return "".join(_SPARKS[round((value - low) / span * (len(_SPARKS) - 1))] for value in logs)
+
+
+def print_failure(failure: Failure, *, as_json: bool) -> None:
+    """Print why a command ended, on standard error: as words, or as the server's own JSON shape."""
+    if as_json:
+        body = failure.faults[0]._asdict() | {"problems": [fault._asdict() for fault in failure.faults]}
+        sys.stderr.write(json.dumps(body, ensure_ascii=False) + "\n")
+        return
+    for fault in failure.faults:
+        print_fault(fault, failure.document)
+    if len(failure.faults) > 1:
+        err().print(f"[red]{len(failure.faults)} problems.[/]")
+
+
+def print_fault(fault: Fault, document: Document | None = None, *, style: str = "red", word: str = "error") -> None:
+    """Print one problem: what, where (with the line of the file), and what to do."""
+    err().print(f"[{style} bold]{word}[/] [dim]{escape(fault.code)}[/]  {escape(fault.message)}")
+    if fault.pointer:
+        _print_place(fault.pointer, document)
+    if fault.hint:
+        err().print(f"  [cyan]→[/] {escape(fault.hint)}")
+
+
+def _print_place(pointer: str, document: Document | None) -> None:
+    inner = pointer.removeprefix("/config")
+    if document is None or not (place := document.place(inner)):
+        option = document.override(inner) if document else None
+        err().print(f"  at {escape(option or pointer)}", style="dim")
+        return
+    if option := document.override(inner):
+        err().print(f"  at {escape(option)}", style="dim")
+        return
+    err().print(f"  {escape(document.name)}, line {place.line}, {escape(inner)}", style="dim")
+    for line in excerpt(document.text, place):
+        err().print("  " + escape(line), style="dim")
