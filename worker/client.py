@@ -1,0 +1,304 @@
+"""The worker protocol, client side: one short function per message. Mirrors `app/worker_api.py`."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from app.wire.jobs import CheckpointView
+from app.wire.problems import ErrorBody
+from app.wire.worker import (
+    METRICS_MEDIA_TYPE,
+    ArtifactPut,
+    ArtifactView,
+    AttemptEvent,
+    AttemptEvents,
+    CheckpointPut,
+    Claim,
+    ClaimRequest,
+    End,
+    EndAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    LogAnswer,
+    Presence,
+    PresenceAnswer,
+    Welcome,
+)
+
+CHUNK_BYTES = 1 << 20
+
+_T = TypeVar("_T", bound=BaseModel)
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+class Unreachable(Exception):
+    """The control plane does not answer, or not now. Ask again later."""
+
+
+class Rejection(Exception):
+    """The control plane said no."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Refused(Rejection):
+    """No, and the same message would be refused again."""
+
+
+class NotClaimable(Rejection):
+    """The job is gone, taken, or not queued any more: a doorbell rung twice."""
+
+
+class ProtocolMismatch(Rejection):
+    """Server and worker are of versions that could misunderstand each other."""
+
+
+class UnknownWorker(Rejection):
+    """The control plane does not know this worker (any more): it should introduce itself."""
+
+
+class AttemptSuperseded(Rejection):
+    """The attempt has ended or another one has taken its place: its trainer must die, its results are void."""
+
+
+_MEANINGS: dict[str, type[Rejection]] = {
+    "attempt-superseded": AttemptSuperseded,
+    "not-claimable": NotClaimable,
+    "protocol-mismatch": ProtocolMismatch,
+    "unknown-worker": UnknownWorker,
+}
+
+
+@dataclass(frozen=True)
+class Api:
+    """A connection pool, who speaks, and how patiently. Safe to use from many threads.
+
+    Tries of an idempotent message: at most `tries`, with full jitter between them. Waiting ends early when `hurry` is set.
+    """
+
+    http: httpx.Client
+    token: str
+    attempt_id: int | None = None
+    tries: int = 4
+    hurry: threading.Event = field(default_factory=threading.Event)
+
+    def for_attempt(self, claim: Claim, hurry: threading.Event) -> "Api":
+        """Return the same connections under an attempt's own token."""
+        return Api(self.http, claim.token, claim.attempt_id, self.tries, hurry)
+
+
+def connect(api_url: str, token: str) -> Api:
+    """Return a connection pool to the control plane; nothing is sent yet."""
+    base = f"{api_url.rstrip('/')}/api/v1/worker"
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
+    return Api(httpx.Client(base_url=base, timeout=_TIMEOUT, limits=limits), token)
+
+
+def hello(api: Api, message: Hello) -> Welcome:
+    """Introduce this worker process."""
+    return _read(Welcome, _send(api, "POST", "/hello", body=message))
+
+
+def presence(api: Api, message: Presence) -> PresenceAnswer:
+    """Say that this worker is alive."""
+    return _read(PresenceAnswer, _send(api, "POST", "/presence", body=message, tries=1))
+
+
+def claim(api: Api, message: ClaimRequest) -> Claim:
+    """Take a job.
+
+    Repeated only when the request cannot have arrived: an answer that gets lost leaves an attempt that nobody runs
+    until its lease expires, and a second claim of it would be refused anyway.
+    """
+    return _read(Claim, _send(api, "POST", "/claim", body=message, idempotent=False))
+
+
+def heartbeat(api: Api, message: Heartbeat, timeout_s: float) -> HeartbeatAnswer:
+    """Keep the lease. One try: the next heartbeat is the repetition."""
+    path = f"{_attempt(api)}/heartbeat"
+    return _read(HeartbeatAnswer, _send(api, "POST", path, body=message, tries=1, timeout=timeout_s))
+
+
+def metrics(api: Api, seq: int, data: bytes) -> None:
+    """Deliver one spooled batch."""
+    headers = {"Content-Type": METRICS_MEDIA_TYPE}
+    _send(api, "POST", f"{_attempt(api)}/metrics", params={"seq": seq}, content=lambda: data, headers=headers)
+
+
+def logs(api: Api, offset: int, data: bytes) -> LogAnswer:
+    """Deliver bytes of the log."""
+    headers = {"Content-Type": "application/octet-stream"}
+    path, params = f"{_attempt(api)}/logs", {"offset": offset}
+    return _read(LogAnswer, _send(api, "POST", path, params=params, content=lambda: data, headers=headers))
+
+
+def events(api: Api, items: list[AttemptEvent]) -> None:
+    """Put events on the job's timeline."""
+    _send(api, "POST", f"{_attempt(api)}/events", body=AttemptEvents(events=items))
+
+
+def environment(api: Api, data: bytes) -> None:
+    """Record hardware and library versions; `data` is a JSON object."""
+    headers = {"Content-Type": "application/json"}
+    _send(api, "PUT", f"{_attempt(api)}/environment", content=lambda: data, headers=headers)
+
+
+def has_blob(api: Api, sha256: str) -> bool:
+    """Return whether the server holds these bytes."""
+    try:
+        _send(api, "HEAD", f"/blobs/{sha256}")
+    except Refused as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
+def put_blob(api: Api, sha256: str, path: Path) -> None:
+    """Upload a file at constant memory. The server re-hashes it: `Refused` with code `digest-mismatch` if it differs."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
+    _send(api, "PUT", f"/blobs/{sha256}", content=lambda: _chunks(path, api.hurry), headers=headers)
+
+
+@contextmanager
+def get_blob(api: Api, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+    """Open a download from byte `offset` on; yields where the bytes really start (0: no ranges) and the bytes.
+
+    Raises:
+        Unreachable: Also when the connection breaks in the middle.
+    """
+    headers = _headers(api) | ({"Range": f"bytes={offset}-"} if offset else {})
+    try:
+        with api.http.stream("GET", f"/blobs/{sha256}", headers=headers) as response:
+            if response.status_code >= 400:
+                response.read()
+            _check(api, response)
+            yield offset if response.status_code == 206 else 0, response.iter_raw(CHUNK_BYTES)
+    except httpx.TransportError as error:
+        raise Unreachable(_describe(error)) from error
+
+
+def get_artifact(api: Api, kind: str, key: str) -> ArtifactView | None:
+    """Return the artifact kept under a key, or None."""
+    try:
+        return _read(ArtifactView, _send(api, "GET", f"/artifacts/{kind}/{key}"))
+    except Refused as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def put_artifact(api: Api, kind: str, key: str, message: ArtifactPut) -> ArtifactView:
+    """Keep an artifact; returns the one that stands, which is another worker's if that was first."""
+    return _read(ArtifactView, _send(api, "PUT", f"/artifacts/{kind}/{key}", body=message))
+
+
+def checkpoint(api: Api, message: CheckpointPut) -> CheckpointView:
+    """Register a checkpoint whose blobs the server has."""
+    return _read(CheckpointView, _send(api, "POST", f"{_attempt(api)}/checkpoints", body=message))
+
+
+def end(api: Api, message: End) -> EndAnswer:
+    """Propose how the attempt ended."""
+    return _read(EndAnswer, _send(api, "POST", f"{_attempt(api)}/end", body=message))
+
+
+def _attempt(api: Api) -> str:
+    assert api.attempt_id is not None, "this message belongs to an attempt"
+    return f"/attempts/{api.attempt_id}"
+
+
+def _headers(api: Api) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api.token}"}
+
+
+def _send(
+    api: Api,
+    method: str,
+    path: str,
+    *,
+    body: BaseModel | None = None,
+    content: Callable[[], Any] | None = None,
+    headers: dict[str, str] | None = None,
+    params: dict[str, int] | None = None,
+    tries: int | None = None,
+    idempotent: bool = True,
+    timeout: float | None = None,
+) -> httpx.Response:
+    """Send, and send again while the server cannot be reached; return an answer that is a success."""
+    headers = _headers(api) | (headers or {})
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    left = tries or api.tries
+    while True:
+        left -= 1
+        try:
+            payload = body.model_dump_json() if body is not None else content() if content else None
+            response = api.http.request(
+                method, path, content=payload, headers=headers, params=params,
+                timeout=_TIMEOUT if timeout is None else timeout,
+            )  # fmt: skip
+            return _check(api, response)
+        except (Unreachable, httpx.TransportError) as error:
+            repeatable = idempotent or isinstance(error, httpx.ConnectError)
+            if left <= 0 or not repeatable or api.hurry.wait(_pause(left, tries or api.tries)):
+                raise Unreachable(_describe(error)) from error
+
+
+def _pause(left: int, tries: int) -> float:
+    return random.uniform(0.05, min(3.0, 0.25 * 2 ** (tries - left)))  # noqa: S311 - jitter, not a secret
+
+
+def _check(api: Api, response: httpx.Response) -> httpx.Response:
+    """Return a success; raise what a failure means."""
+    status = response.status_code
+    if status < 300:
+        return response
+    code, message = _problem(response)
+    if status == 429 or status >= 500:
+        raise Unreachable(f"answered {status} ({message})")
+    if api.attempt_id is not None and status == 401:
+        # An attempt's token dies with it; the server may have forgotten the whole attempt (its job was deleted).
+        raise AttemptSuperseded(status, code, f"the attempt's token is not valid any more ({message})")
+    raise _MEANINGS.get(code, Refused)(status, code, message)
+
+
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    try:
+        error = ErrorBody.model_validate_json(response.content)
+    except ValidationError:
+        return f"http-{response.status_code}", f"HTTP {response.status_code}: {response.text[:200]}".strip(": ")
+    return error.code, f"{error.message} {error.hint or ''}".strip()
+
+
+def _read(model: type[_T], response: httpx.Response) -> _T:
+    """Return the answer as a message; anything else means that this is no Cairn server of ours."""
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise Refused(
+            response.status_code, "not-understood", f"{response.url} did not answer with a {model.__name__}: {error}"
+        ) from error
+
+
+def _describe(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _chunks(path: Path, hurry: threading.Event) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            if hurry.is_set():
+                raise Unreachable(f"upload of {path.name} abandoned")
+            yield chunk

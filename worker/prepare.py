@@ -1,0 +1,93 @@
+"""Fills a run directory: datasets and the checkpoint to continue from, by digest; known artifacts; spec.json."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from app.engines import registry
+from app.wire.worker import CheckpointGrant, Claim, DatasetGrant
+from worker import client
+from worker.cache import Cache, CorruptBlob
+from worker.rundir import RunDir, RunSpec, write_json
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str, str], None]
+
+
+def prepare(
+    api: client.Api, claim: Claim, cache: Cache, run: RunDir, threads: int | None, in_use: ExitStack, say: Say
+) -> None:
+    """Fetch all that a trainer needs. What it reads in place stays in the cache until `in_use` is closed.
+
+    Raises:
+        Unreachable: The API is away; call again, downloads go on where they broke off.
+        Refused: The server does not have what the job needs.
+        CorruptBlob: The server's copy is damaged.
+    """
+    for dataset in claim.datasets:
+        _link_dataset(api, dataset, cache, run, in_use, say)
+    if claim.resume_from is not None:
+        _place_checkpoint(api, claim.resume_from, cache, run)
+    _place_artifacts(api, claim, cache, run)
+    write_json(run.spec, _spec(claim, threads))
+
+
+def _link_dataset(
+    api: client.Api, dataset: DatasetGrant, cache: Cache, run: RunDir, in_use: ExitStack, say: Say
+) -> None:
+    link = run.data / f"{dataset.name}@{dataset.version}"
+    if link.is_symlink():
+        return
+    known, started = cache.has_tree(dataset.blob_sha256), time.monotonic()
+    tree = in_use.enter_context(cache.tree(api, dataset.blob_sha256))
+    link.symlink_to(tree, target_is_directory=True)
+    if not known:
+        took = time.monotonic() - started
+        say(
+            "fetched",
+            f"Dataset {dataset.name}@{dataset.version} ({dataset.size / 1e6:.1f} MB) fetched in {took:.1f} s.",
+        )
+
+
+def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run: RunDir) -> None:
+    for file in grant.files:
+        with cache.blob(api, file.sha256) as path:
+            _link_or_copy(path, run.resume / file.name)
+
+
+def _place_artifacts(api: client.Api, claim: Claim, cache: Cache, run: RunDir) -> None:
+    engine = registry.get(claim.engine)
+    if engine is None:
+        raise client.Refused(0, "no-engine", f"This worker has no engine {claim.engine!r}.")
+    digests = {f"{dataset.name}@{dataset.version}": dataset.digest for dataset in claim.datasets}
+    for kind, key in engine.artifact_keys(claim.config, digests).items():
+        view = cache.artifact(kind, key) or client.get_artifact(api, kind, key)
+        if view is None:
+            continue
+        cache.remember_artifact(view)
+        try:
+            with cache.blob(api, view.blob_sha256) as path:
+                _link_or_copy(path, run.artifacts_in / f"{kind}-{key}")
+        except (client.Refused, CorruptBlob) as error:
+            # The trainer makes it again: slower, but right.
+            log.warning("job=%s attempt=%s artifact %s-%s not used: %s", claim.job_id, claim.attempt, kind, key, error)
+
+
+def _spec(claim: Claim, threads: int | None) -> RunSpec:
+    shared = {name: getattr(claim, name) for name in RunSpec.model_fields if name in Claim.model_fields}
+    shared["datasets"] = {f"{dataset.name}@{dataset.version}": dataset.digest for dataset in claim.datasets}
+    resume_step = claim.resume_from.step if claim.resume_from is not None else None
+    return RunSpec(**shared, resume_step=resume_step, threads=threads)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

@@ -1,0 +1,183 @@
+"""Ships what a trainer says while it trains: metrics, log, events, environment. Each piece once, in order."""
+
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.wire.worker import AttemptEvent
+from worker import client
+from worker.fate import Fate
+from worker.rundir import RunDir
+
+log = logging.getLogger(__name__)
+
+SHIP_S = 0.5
+"""Seconds between two looks at the run directory; also how stale a live page is."""
+LOG_BYTES = 1 << 18
+EVENTS_AT_ONCE = 200
+METRICS_AT_ONCE = 50
+"""Batches between two looks at log and events: after an outage the log should not wait for an hour of metrics."""
+
+
+class Background:
+    """Calls `work` again and again in its own thread, patient with an API that is away, until all is delivered."""
+
+    def __init__(self, name: str, work: Callable[[], bool], fate: Fate) -> None:
+        """`work` returns whether more waits already."""
+        self._name = name
+        self._work = work
+        self._fate = fate
+        self._finish = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, and return at once."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Say that nothing new will come: deliver what is left and end."""
+        self._finish.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether everything is delivered (or given up), after at most `timeout_s`."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        pause_s = SHIP_S
+        while not self._fate.abandon.is_set():
+            finishing = self._finish.is_set()
+            try:
+                more = self._work()
+            except client.AttemptSuperseded as error:
+                self._fate.supersede(str(error))
+                return
+            except client.Unreachable as error:
+                pause_s = min(5.0, pause_s * 1.5)
+                log.debug("%s: %s", self._name, error)
+                self._fate.abandon.wait(pause_s)
+                continue
+            pause_s = SHIP_S
+            if finishing and not more:
+                return
+            if not more:
+                self._finish.wait(pause_s)
+
+
+class Timeline:
+    """Events of trainer and supervisor on their way to the job's timeline, numbered in the order they were put."""
+
+    def __init__(self, first_seq: int) -> None:
+        self._next_seq = first_seq
+        self._waiting: deque[AttemptEvent] = deque()
+        self._lock = threading.Lock()
+
+    def put(self, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+        """Add an event."""
+        with self._lock:
+            self._waiting.append(AttemptEvent(seq=self._next_seq, kind=kind, message=message, data=data or {}))
+            self._next_seq += 1
+
+    def first(self) -> list[AttemptEvent]:
+        """Return the oldest events that wait."""
+        with self._lock:
+            return [event for event, _ in zip(self._waiting, range(EVENTS_AT_ONCE), strict=False)]
+
+    def delivered(self, count: int) -> None:
+        """Forget the oldest `count` events."""
+        with self._lock:
+            for _ in range(count):
+                self._waiting.popleft()
+
+
+class Shipper:
+    """One pass over a run directory at a time. What the server refuses for good is set aside and said aloud."""
+
+    def __init__(self, api: client.Api, run: RunDir, timeline: Timeline, label: str) -> None:
+        self._api = api
+        self._run = run
+        self._timeline = timeline
+        self._label = label
+        self._log_offset = 0
+        self._events_offset = 0
+        self._environment_sent = False
+
+    def ship(self) -> bool:
+        """Deliver what is there; return whether more waits already."""
+        more = self._ship_metrics()
+        more |= self._ship_log()
+        self._read_events()
+        more |= self._ship_events()
+        self._ship_environment()
+        return more
+
+    def _ship_metrics(self) -> bool:
+        batches = sorted(path for path in self._run.metrics.glob("*.arrow") if path.stem.isdigit())
+        for path in batches[:METRICS_AT_ONCE]:
+            try:
+                client.metrics(self._api, int(path.stem), path.read_bytes())
+            except client.Refused as error:
+                self._refused(f"Metrics batch {path.name}", error)
+            path.unlink()
+        return len(batches) > METRICS_AT_ONCE
+
+    def _ship_log(self) -> bool:
+        data = _read_from(self._run.log, self._log_offset, LOG_BYTES)
+        if not data:
+            return False
+        try:
+            answer = client.logs(self._api, self._log_offset, data)
+        except client.Refused as error:
+            self._refused(f"{len(data)} bytes of the log", error)
+            self._log_offset += len(data)
+            return False
+        moved, self._log_offset = answer.size > self._log_offset, answer.size
+        return moved and self._run.log.stat().st_size > self._log_offset
+
+    def _read_events(self) -> None:
+        """Put the trainer's new events on the timeline; a line without its end is still being written."""
+        lines = _read_from(self._run.events, self._events_offset, LOG_BYTES).split(b"\n")[:-1]
+        for line in lines:
+            self._events_offset += len(line) + 1
+            try:
+                event = json.loads(line)
+                self._timeline.put(str(event["kind"]), str(event["message"]), event.get("data"))
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("%s not an event: %r (%s)", self._label, line[:200], error)
+
+    def _ship_events(self) -> bool:
+        events = self._timeline.first()
+        if not events:
+            return False
+        try:
+            client.events(self._api, events)
+        except client.Refused as error:
+            log.error("%s %d events refused: %s", self._label, len(events), error)  # noqa: TRY400
+        self._timeline.delivered(len(events))
+        return len(events) == EVENTS_AT_ONCE
+
+    def _ship_environment(self) -> None:
+        if self._environment_sent or not self._run.environment.exists():
+            return
+        try:
+            client.environment(self._api, self._run.environment.read_bytes())
+        except client.Refused as error:
+            self._refused("The environment", error)
+        self._environment_sent = True
+
+    def _refused(self, what: str, error: client.Refused) -> None:
+        log.error("%s %s refused: %s", self._label, what, error)
+        self._timeline.put("warning", f"{what} was refused by the server and is lost: {error}", {"code": error.code})
+
+
+def _read_from(path: Path, offset: int, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""

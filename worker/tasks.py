@@ -1,0 +1,30 @@
+"""The one Celery task: the doorbell."""
+
+import logging
+
+from celery import Celery
+
+from app.wire.doorbell import TASK_NAME
+from worker.runtime import Runtime
+from worker.supervisor import supervise
+
+log = logging.getLogger(__name__)
+
+
+def register(app: Celery, runtime: Runtime) -> None:
+    """Let `app` answer doorbells with this runtime."""
+
+    def ring(job_id: int, attempt: int) -> None:
+        answer_doorbell(runtime, job_id, attempt)
+
+    app.task(name=TASK_NAME, ignore_result=True, acks_late=False)(ring)
+
+
+def answer_doorbell(runtime: Runtime, job_id: int, attempt: int) -> None:
+    """Claim the job and see its attempt through; do nothing when it is not to be had."""
+    with runtime.slots.take(runtime.shutdown.requested) as slot:
+        claim = runtime.claim(job_id, attempt) if slot is not None else None
+        if claim is None or slot is None:
+            return
+        with runtime.supervising(claim.attempt_id):
+            supervise(runtime, claim, slot)

@@ -1,0 +1,123 @@
+"""Uploads checkpoints and artifacts in the background, and keeps the run directory small."""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.wire.jobs import CheckpointFile
+from app.wire.worker import ArtifactPut, CheckpointPut
+from worker import client
+from worker.cache import Cache, digest
+from worker.rundir import Manifest, RunDir
+
+log = logging.getLogger(__name__)
+
+KEEP_LOCALLY = 2
+"""Newest registered checkpoints that stay on the worker's disk."""
+
+Say = Callable[[str, str], None]
+
+
+@dataclass
+class Uploads:
+    """What one attempt has uploaded. `keep_last` is the server's retention: waiting checkpoints beyond it are skipped."""
+
+    api: client.Api
+    run: RunDir
+    cache: Cache
+    keep_last: int
+    label: str
+    say: Say
+    registered: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+    """Checkpoints the server would not have, and why: by step."""
+    _artifacts: set[str] = field(default_factory=set)
+
+    def upload(self) -> bool:
+        """Upload the artifacts and the oldest waiting checkpoint; return whether another one waits."""
+        for path in sorted(self.run.artifacts_out.glob("[!.]*")):
+            if path.name not in self._artifacts:
+                self._upload_artifact(path)
+                self._artifacts.add(path.name)
+        waiting = self._waiting()
+        for step in waiting[: -self.keep_last]:
+            # Faster written than uploaded; the server's retention would delete these as soon as they arrived.
+            log.warning("%s checkpoint of step %d skipped: newer ones wait", self.label, step)
+            self._remove(step)
+        waiting = waiting[-self.keep_last :]
+        if waiting:
+            self._upload_checkpoint(waiting[0])
+            self._prune()
+        return len(waiting) > 1
+
+    def keep_newest(self) -> None:
+        """Put the newest registered checkpoint into the cache: the job may well go on right here."""
+        for step in [step for step in _steps(self.run) if step in self.registered][-1:]:
+            for name, about in _manifest(self.run, step).files.items():
+                self.cache.adopt(self.run.checkpoints / f"step-{step}" / name, about["sha256"])
+
+    def _waiting(self) -> list[int]:
+        return [step for step in _steps(self.run) if step not in self.registered and step not in self.refused]
+
+    def _upload_artifact(self, path: Path) -> None:
+        kind, _, key = path.name.rpartition("-")
+        sha256 = digest(path)
+        try:
+            self._upload_blob(sha256, path)
+            message = ArtifactPut(blob_sha256=sha256, size=path.stat().st_size)
+            self.cache.remember_artifact(client.put_artifact(self.api, kind, key, message))
+        except client.Refused as error:
+            # Only the next job on this data pays for it.
+            log.warning("%s artifact %s refused: %s", self.label, path.name, error)
+            return
+        self.cache.adopt(path, sha256)
+
+    def _upload_checkpoint(self, step: int) -> None:
+        manifest = _manifest(self.run, step)
+        files = [CheckpointFile(name=name, **about) for name, about in manifest.files.items()]
+        try:
+            for file in files:
+                self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
+            message = CheckpointPut(step=step, files=files, metrics=manifest.metrics, fingerprint=manifest.fingerprint)
+            client.checkpoint(self.api, message)
+        except (client.Refused, FileNotFoundError) as error:
+            self.refused[step] = str(error)
+            log.error("%s checkpoint of step %d refused: %s", self.label, step, error)  # noqa: TRY400
+            self.say("warning", f"The checkpoint of step {step} was not kept: {error}")
+            return
+        self.registered.add(step)
+        size = sum(file.size for file in files)
+        log.info("%s checkpoint of step %d registered (%.1f MB)", self.label, step, size / 1e6)
+
+    def _upload_blob(self, sha256: str, path: Path) -> None:
+        if not client.has_blob(self.api, sha256):
+            client.put_blob(self.api, sha256, path)
+
+    def _prune(self) -> None:
+        done = [step for step in _steps(self.run) if step in self.registered]
+        for step in done[:-KEEP_LOCALLY]:
+            self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        directory = self.run.checkpoints / f"step-{step}"
+        # The manifest first: a directory without it is no checkpoint, whatever happens in between.
+        (directory / "manifest.json").unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _steps(run: RunDir) -> list[int]:
+    """Return the steps of all whole checkpoints, ascending."""
+    return sorted(_complete(run))
+
+
+def _complete(run: RunDir) -> Iterator[int]:
+    for manifest in run.checkpoints.glob("step-*/manifest.json"):
+        number = manifest.parent.name.removeprefix("step-")
+        if number.isdigit():
+            yield int(number)
+
+
+def _manifest(run: RunDir, step: int) -> Manifest:
+    return Manifest.model_validate_json((run.checkpoints / f"step-{step}" / "manifest.json").read_bytes())
