@@ -1,0 +1,56 @@
+// Small helpers over the DOM. Text always goes in as text: nothing here parses HTML.
+
+type Child = Node | string | null | undefined;
+
+/** Return a new element with attributes (false and null leave one out) and children. */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Record<string, string | number | boolean | null | undefined> = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.filter((child): child is Node | string => child !== null && child !== undefined));
+  return element;
+}
+
+/** Return the element `selector` names; the page promises that it is there. */
+export function need<T extends Element = HTMLElement>(selector: string, within: ParentNode = document): T {
+  const found = within.querySelector<T>(selector);
+  if (!found) throw new Error(`The page lacks ${selector}`);
+  return found;
+}
+
+/** Return the JSON a page carries in a `<script type="application/json">`. */
+export function pageData<T>(id: string): T {
+  return JSON.parse(need(`#${id}`).textContent ?? "null") as T;
+}
+
+/** Return a function that runs `action` once, `ms` after the last call. */
+export function debounce(action: () => void, ms: number): () => void {
+  let timer: number | undefined;
+  return () => {
+    window.clearTimeout(timer);
+    timer = window.setTimeout(action, ms);
+  };
+}
+
+/** Return a function that runs `action` at once, then at most every `ms`, and never drops the last call. */
+export function throttle(action: () => void, ms: number): () => void {
+  let last = -Infinity;
+  let timer: number | undefined;
+  const run = (): void => {
+    timer = undefined;
+    last = performance.now();
+    action();
+  };
+  return () => {
+    if (timer !== undefined) return;
+    const wait = last + ms - performance.now();
+    if (wait <= 0) run();
+    else timer = window.setTimeout(run, wait);
+  };
+}

@@ -1,0 +1,72 @@
+// The event stream: one connection while the page is visible, turned into events that htmx and the charts listen to.
+import { throttle } from "./dom";
+
+/** Fired on the body when something the page shows has changed. */
+export const CHANGE = "cairn:change";
+
+const job = document.body.dataset["job"];
+const signal = throttle(() => document.body.dispatchEvent(new CustomEvent(CHANGE)), 900);
+let source: EventSource | undefined;
+let lost = 0;
+
+/** A job page wakes up for its own job only; a list for every job. */
+function onEvent(event: MessageEvent<string>): void {
+  if (job && jobOf(event.data) !== job) return;
+  signal();
+}
+
+function jobOf(data: string): string | undefined {
+  try {
+    const value = JSON.parse(data) as { id?: number; job_id?: number };
+    return String(value.job_id ?? value.id);
+  } catch {
+    return undefined;
+  }
+}
+
+function connect(): void {
+  if (source || document.hidden) return;
+  source = new EventSource("/api/v1/events");
+  source.onopen = () => {
+    // Whatever happened while nobody listened is caught up with by one refresh.
+    if (lost) signal();
+    lost = 0;
+    setStatus("live");
+  };
+  source.onerror = () => {
+    lost += 1;
+    setStatus("lost");
+    if (source?.readyState === EventSource.CLOSED) reconnectLater();
+  };
+  source.onmessage = onEvent;
+  for (const name of ["job", "event", "checkpoint", "dataset", "worker"]) source.addEventListener(name, onEvent);
+}
+
+function reconnectLater(): void {
+  source = undefined;
+  window.setTimeout(connect, Math.min(30_000, 1000 * 2 ** Math.min(lost, 5)));
+}
+
+/** Browsers allow six connections to a server over HTTP/1.1: hidden tabs must not hold one each. */
+function onVisibility(): void {
+  if (document.hidden) {
+    source?.close();
+    source = undefined;
+    lost += 1;
+  } else connect();
+}
+
+function setStatus(status: "live" | "lost"): void {
+  const mark = document.querySelector<HTMLElement>("#connection");
+  if (!mark || mark.dataset["status"] === status) return;
+  mark.dataset["status"] = status;
+  mark.title = status === "live" ? "Live: this page follows the server" : "Connection lost; trying again";
+}
+
+/** Follow the server, on pages that show something live. */
+export function startLive(): void {
+  if (!document.body.hasAttribute("data-live")) return;
+  connect();
+  document.addEventListener("visibilitychange", onVisibility);
+  window.addEventListener("pagehide", () => source?.close());
+}

@@ -1,0 +1,178 @@
+// The submit page: the editor, the options beside it, and the server's check while typing.
+import type { EditorView } from "@codemirror/view";
+import { ApiError, call, type Problem } from "./api";
+import { announce } from "./chrome";
+import { debounce, need, pageData } from "./dom";
+import { inConfig, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
+import { insertDataset } from "./editor/insert";
+import { type Check, describe, type Resolution } from "./check";
+
+interface SubmitData {
+  config: string;
+  examples: Record<string, string>;
+}
+
+const PREFIX = "/config";
+const DRAFT = "cairn-draft";
+
+const page = pageData<SubmitData>("submit-data");
+const form = need<HTMLFormElement>("#submit-form");
+const panel = need("#check");
+const button = need<HTMLButtonElement>("#submit-button");
+let inFlight: AbortController | undefined;
+let submitting = false;
+/** One submission, one key: a double click or a repeated request makes one job. */
+let idempotencyKey = newKey();
+
+const view: EditorView = openEditor({
+  parent: need("#editor"),
+  text: page.config || draft() || "",
+  engine: () => field("engine") || "deepmd",
+  onChange: debounce(() => void check(), 450),
+  onSubmit: () => void submit(),
+});
+
+/** crypto.randomUUID exists on https and localhost only. */
+function newKey(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function draft(): string {
+  try {
+    return localStorage.getItem(DRAFT) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function keepDraft(text: string): void {
+  try {
+    if (text.trim()) localStorage.setItem(DRAFT, text);
+    else localStorage.removeItem(DRAFT);
+  } catch {
+    // Storage is switched off, or the config is too large for it: nothing is lost but the convenience.
+  }
+}
+
+function field(name: string): string {
+  return String(new FormData(form).get(name) ?? "").trim();
+}
+
+function number(name: string): number | undefined {
+  const text = field(name);
+  return text === "" ? undefined : Number(text);
+}
+
+/** Return the request: what was typed, and only those options that were set. */
+function request(config: unknown): Record<string, unknown> {
+  const tags = field("tags").split(",").map((tag) => tag.trim()).filter(Boolean);
+  const checkpoints = { every_steps: number("every_steps"), keep_last: number("keep_last") };
+  return {
+    config,
+    engine: field("engine") || undefined,
+    name: field("name") || undefined,
+    seed: number("seed"),
+    determinism: field("determinism") || undefined,
+    priority: number("priority"),
+    checkpoints: Object.values(checkpoints).some((value) => value !== undefined) ? checkpoints : undefined,
+    tags: tags.length ? tags : undefined,
+  };
+}
+
+/** Return the config, or undefined after marking where it is not JSON. */
+function parsed(): unknown {
+  const syntax = syntaxProblems(view);
+  if (syntax.length) {
+    markSyntax(view, syntax);
+    const line = view.state.doc.lineAt(syntax[0]!.from);
+    show({ kind: "syntax", message: syntax[0]!.message, line: line.number });
+    return undefined;
+  }
+  const text = view.state.doc.toString();
+  if (text.trim()) return JSON.parse(text) as unknown;
+  markSyntax(view, []);
+  show({ kind: "empty" });
+  return undefined;
+}
+
+function show(result: Check): void {
+  panel.replaceChildren(...describe(result, (problem) => inConfig(problem.pointer, PREFIX), (pointer) => jump(view, pointer)));
+  panel.dataset["kind"] = result.kind;
+  button.disabled = submitting || !(result.kind === "valid" || result.kind === "unchecked");
+  if (result.kind === "valid") announce("The configuration is valid.");
+  if (result.kind === "problems") announce(`${result.problems.length} problems in the configuration.`);
+}
+
+/** Ask the server about what is typed; an answer that comes too late for the text is dropped. */
+async function check(): Promise<void> {
+  keepDraft(view.state.doc.toString());
+  inFlight?.abort();
+  const config = parsed();
+  if (config === undefined) return;
+  inFlight = new AbortController();
+  panel.setAttribute("aria-busy", "true");
+  try {
+    const resolution = await call<Resolution>("POST", "/api/v1/configs/resolve", request(config), inFlight.signal);
+    mark(view, [], resolution.warnings, PREFIX);
+    show({ kind: "valid", resolution });
+  } catch (error) {
+    failed(error);
+  } finally {
+    panel.removeAttribute("aria-busy");
+  }
+}
+
+function failed(error: unknown): void {
+  if (error instanceof DOMException) return;
+  if (!(error instanceof ApiError)) throw error;
+  mark(view, error.problems, [], PREFIX);
+  if (error.status === 0 || error.status >= 500) show({ kind: "unchecked", message: error.message });
+  else show({ kind: "problems", problems: error.problems });
+}
+
+async function submit(): Promise<void> {
+  if (submitting || button.disabled) return;
+  const config = parsed();
+  if (config === undefined) return;
+  submitting = true;
+  button.disabled = true;
+  try {
+    const job = await call<{ id: number }>("POST", "/api/v1/jobs", request(config), undefined, { "Idempotency-Key": idempotencyKey });
+    keepDraft("");
+    location.assign(`/jobs/${job.id}`);
+  } catch (error) {
+    submitting = false;
+    // A refused request made no job: what is sent next is another one.
+    if (error instanceof ApiError && error.status >= 400 && error.status < 500) idempotencyKey = newKey();
+    failed(error);
+  }
+}
+
+function pasteProblem(message: string): void {
+  const problem: Problem = { code: "dataset", message };
+  show({ kind: "problems", problems: [problem] });
+}
+
+need<HTMLSelectElement>("#dataset-reference").addEventListener("change", (event) => {
+  const select = event.target as HTMLSelectElement;
+  if (select.value && !insertDataset(view, select.value)) pasteProblem("The dataset could not be inserted here.");
+  select.value = "";
+});
+for (const load of document.querySelectorAll<HTMLButtonElement>("[data-example]")) {
+  load.addEventListener("click", () => {
+    replaceText(view, page.examples[load.dataset["example"] ?? ""] ?? "");
+    view.focus();
+  });
+}
+need<HTMLInputElement>("#config-file").addEventListener("change", async (event) => {
+  const input = event.target as HTMLInputElement;
+  const file = input.files?.[0];
+  if (file) replaceText(view, await file.text());
+  input.value = "";
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  void submit();
+});
+form.addEventListener("input", debounce(() => void check(), 450));
+void check();

@@ -1,0 +1,52 @@
+"""Datasets: the list with its upload form, and one version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from app.web.histograms import Histogram
+from app.web.pages.base import Page
+from app.wire.datasets import DatasetView
+
+
+@dataclass(frozen=True)
+class DatasetsPage(Page):
+    """The datasets of this server."""
+
+    template: ClassVar[str] = "datasets.html"
+    section: ClassVar[str] = "datasets"
+    script: ClassVar[str] = "datasets"
+
+    datasets: Sequence[DatasetView]
+    """The versions of this page of the list, newest first."""
+    engines: Sequence[tuple[str, str]]
+    """Name and title of every engine."""
+    older: str | None
+    """Address of the next page, if there is one."""
+    max_upload_bytes: int
+    """Largest upload the server accepts."""
+
+    @property
+    def title(self) -> str:
+        """Return what stands in the browser's tab."""
+        return "Datasets"
+
+
+@dataclass(frozen=True)
+class DatasetPage(Page):
+    """One version of a dataset."""
+
+    template: ClassVar[str] = "dataset.html"
+    section: ClassVar[str] = "datasets"
+
+    dataset: DatasetView
+    """The version."""
+    versions: Sequence[int]
+    """All versions of that name, newest first."""
+    histograms: Sequence[Histogram]
+    """How energies and forces are distributed, where the summary says so."""
+
+    @property
+    def title(self) -> str:
+        """Return what stands in the browser's tab."""
+        return f"{self.dataset.name}@{self.dataset.version}"

@@ -1,0 +1,111 @@
+"""The pages of one job: overview, configuration, log, history. They share their head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from app.web.pages.base import Page
+from app.web.tree import Row
+from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
+
+
+@dataclass(frozen=True)
+class JobFrame(Page):
+    """What the head of each of a job's pages shows."""
+
+    section: ClassVar[str] = "jobs"
+    live: ClassVar[bool] = True
+    tab: ClassVar[str]
+    """Which of the job's pages this is."""
+
+    job: JobDetail
+    """The job."""
+    headline: Sequence[str]
+    """Metric keys worth a place in the head, most important first."""
+
+    @property
+    def title(self) -> str:
+        """Return what stands in the browser's tab."""
+        return f"{self.job.name} · job {self.job.id}"
+
+    @property
+    def job_id(self) -> int | None:
+        """Return the job whose events this page follows."""
+        return self.job.id
+
+    @property
+    def final(self) -> bool:
+        """Return whether nothing will change any more."""
+        return self.job.state in FINAL_STATES
+
+    @property
+    def commands(self) -> Sequence[tuple[str, str]]:
+        """Return what to type for what, in a terminal."""
+        number = self.job.id
+        watch = () if self.final else (("Follow it", f"cairn watch {number}"),)
+        return (
+            *watch,
+            ("Show it", f"cairn show {number}"),
+            ("Read its log", f"cairn logs {number}"),
+            ("Download checkpoint and curves", f"cairn download {number}"),
+        )
+
+
+@dataclass(frozen=True)
+class JobOverviewPage(JobFrame):
+    """Charts, checkpoints, the end of the log, what happened lately."""
+
+    template: ClassVar[str] = "job_overview.html"
+    script: ClassVar[str] = "job"
+    tab: ClassVar[str] = "overview"
+
+    checkpoints: Sequence[CheckpointView]
+    """Registered checkpoints, newest first."""
+    events: Sequence[Event]
+    """The newest events, newest first."""
+    board: Mapping[str, Any]
+    """What the charts need to know: job, words for panels, whether the job has ended."""
+    learning_curve: str
+    """Name of the engine's own learning-curve file."""
+
+
+@dataclass(frozen=True)
+class JobConfigPage(JobFrame):
+    """The resolved configuration with origins, and what was submitted."""
+
+    template: ClassVar[str] = "job_config.html"
+    script: ClassVar[str] = "config"
+    live: ClassVar[bool] = False
+    tab: ClassVar[str] = "config"
+
+    rows: Sequence[Row]
+    """The resolved configuration, a line per value."""
+    counts: Mapping[str, int]
+    """How many values have each origin."""
+
+
+@dataclass(frozen=True)
+class JobLogPage(JobFrame):
+    """The end of the log, followed while it grows."""
+
+    template: ClassVar[str] = "job_log.html"
+    script: ClassVar[str] = "log"
+    tab: ClassVar[str] = "log"
+
+    text: str
+    """The end of the newest attempt's log."""
+    offset: int
+    """How many bytes of the log come before what follows `text`."""
+    size: int
+    """How many bytes the log has."""
+
+
+@dataclass(frozen=True)
+class JobHistoryPage(JobFrame):
+    """What happened, attempt by attempt, and where."""
+
+    template: ClassVar[str] = "job_history.html"
+    tab: ClassVar[str] = "history"
+
+    events: Sequence[Event]
+    """All events, newest first."""

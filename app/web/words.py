@@ -1,0 +1,93 @@
+"""What metrics, states, failures and origins are called on the pages."""
+
+from dataclasses import dataclass
+
+STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "failed", "cancelled")
+"""In the order in which people look for them."""
+
+STATE_WORDS = {
+    "checking": "Looking for earlier weights before it is queued",
+    "queued": "Waiting for a free worker",
+    "running": "Training",
+    "stopping": "Writing its last checkpoint",
+    "paused": "Paused",
+    "completed": "All steps done",
+    "failed": "Ended by a failure",
+    "cancelled": "Cancelled",
+}
+
+FAILURE_WORDS = {
+    "configuration": "The configuration does not work",
+    "data": "The data could not be used",
+    "non-finite": "The training left the finite numbers",
+    "out-of-memory": "Out of memory",
+    "killed": "The trainer was killed",
+    "host-lost": "The worker was lost",
+    "disk-full": "A disk is full",
+    "library": "The library stopped with an error",
+    "protocol": "Worker and server did not understand each other",
+}
+
+ORIGIN_WORDS = {
+    "explicit": "Written in the submitted config",
+    "base": "Inherited from the base model",
+    "default": "The engine's default",
+    "derived": "Computed from the data or from other values",
+    "seed": "Derived from the root seed",
+    "service": "Set by Cairn",
+    "migrated": "Written in an older spelling",
+}
+
+
+@dataclass(frozen=True)
+class MetricWords:
+    """What a metric is called and measured in."""
+
+    title: str
+    unit: str = ""
+
+
+_METRICS = {
+    "loss": MetricWords("Loss"),
+    "rmse_e": MetricWords("Energy RMSE", "eV/atom"),
+    "rmse_f": MetricWords("Force RMSE", "eV/Å"),
+    "rmse_v": MetricWords("Virial RMSE", "eV/atom"),
+    "rmse_ae": MetricWords("Atomic energy RMSE", "eV"),
+    "rmse_pf": MetricWords("Weighted force RMSE", "eV/Å"),
+    "rmse_gf": MetricWords("Generalised force RMSE"),
+    "mae_e": MetricWords("Energy MAE", "eV/atom"),
+    "mae_f": MetricWords("Force MAE", "eV/Å"),
+    "mae_v": MetricWords("Virial MAE", "eV/atom"),
+    "lr": MetricWords("Learning rate"),
+    "grad_norm": MetricWords("Gradient norm"),
+    "perplexity": MetricWords("Perplexity"),
+    "step_s": MetricWords("Time per step", "s"),
+    "data_s": MetricWords("Data time per step", "s"),
+}
+
+_SHORT = {"rmse_e": "E", "rmse_f": "F", "rmse_v": "V", "mae_e": "E MAE", "mae_f": "F MAE"}
+
+
+def name_of(key: str) -> str:
+    """Return a metric's own name: `train/rmse_f/water` is `rmse_f`."""
+    parts = key.split("/")
+    return parts[1] if len(parts) > 1 else key
+
+
+def panel_of(key: str) -> str:
+    """Return the chart a metric belongs to, by the rule of `charts/series.ts`."""
+    return f"perf/{name_of(key)}" if key.startswith("perf/") else name_of(key)
+
+
+def describe(key: str) -> MetricWords:
+    """Return title and unit of a metric; an unknown one is called what it is called."""
+    name = name_of(key)
+    return _METRICS.get(name, MetricWords(name))
+
+
+def column_title(key: str) -> str:
+    """Return a metric's heading in a narrow column: `F val` for `val/rmse_f`."""
+    name = name_of(key)
+    group = key.split("/")[0] if "/" in key else ""
+    short = _SHORT.get(name, describe(key).title if name in _METRICS else name)
+    return f"{short} {group}".strip()
