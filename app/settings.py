@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=64 * 2**30, description="Largest upload accepted.")
     max_dataset_bytes: int = Field(default=256 * 2**30, description="Largest dataset after unpacking.")
+    intake_memory_bytes: int = Field(
+        default=8 * 2**30, description="Memory that reading and checking one dataset may take."
+    )
+    intake_s: int = Field(default=3600, description="Seconds that reading and checking one dataset may take.")
     max_config_bytes: int = Field(default=4 * 2**20, description="Largest submitted config.")
     secret_key: str | None = Field(
         default=None,

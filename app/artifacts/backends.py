@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,9 @@ class Backend(Protocol):
 
     def take(self, path: Path, sha256: str) -> None:
         """Store a complete, hashed and synced file; the file itself may be moved away."""
+
+    def remove(self, sha256: str) -> None:
+        """Remove a blob, if it is there."""
 
 
 class Directory:
@@ -64,6 +68,10 @@ class Directory:
         sync_directory(target.parent)
         sync_directory(self.root)
 
+    def remove(self, sha256: str) -> None:
+        """Unlink the file. Who is reading it reads on to its end."""
+        self.path(sha256).unlink(missing_ok=True)
+
 
 class Bucket:
     """Blobs as objects `ab/cdef…` of an object store."""
@@ -90,6 +98,11 @@ class Bucket:
         """Upload the file, in parts when it is large."""
         obstore.put(self.store, _key(sha256), path, max_concurrency=4)
         path.unlink()
+
+    def remove(self, sha256: str) -> None:
+        """Delete the object."""
+        with suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self.store, _key(sha256))
 
 
 def _key(sha256: str) -> str:

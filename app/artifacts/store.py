@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -94,20 +95,29 @@ class BlobStore:
     def keep(self, incoming: Incoming) -> Digests:
         """Store what was received. Bytes that are there already stay as they are; damaged ones are replaced."""
         digests = incoming.finish()
-        if not self.intact(digests.sha256):
-            with disk_full_named(f"a blob of {digests.size} bytes"):
-                self.backend.take(incoming.path, digests.sha256)
-            stamp = self.backend.stamp(digests.sha256)
-            assert stamp is not None, "a blob just stored is there"
-            self._verified[digests.sha256] = stamp
+        self._place(incoming.path, digests)
         return digests
 
-    def keep_file(self, path: Path) -> Digests:
-        """Store a copy of a file."""
-        with self.receive() as incoming, path.open("rb", buffering=0) as file:
+    def adopt(self, path: Path) -> Digests:
+        """Store a file by moving it away. It must lie on the scratch directory's file system."""
+        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK_BYTES):
-                incoming.write(chunk)
-            return self.keep(incoming)
+                sha256.update(chunk)
+                md5.update(chunk)
+            os.fsync(file.fileno())
+        digests = Digests(sha256.hexdigest(), md5.hexdigest(), path.stat().st_size)
+        self._place(path, digests)
+        return digests
+
+    def _place(self, path: Path, digests: Digests) -> None:
+        if self.intact(digests.sha256):
+            return
+        with disk_full_named(f"a blob of {digests.size} bytes"):
+            self.backend.take(path, digests.sha256)
+        stamp = self.backend.stamp(digests.sha256)
+        assert stamp is not None, "a blob just stored is there"
+        self._verified[digests.sha256] = stamp
 
     def keep_bytes(self, data: bytes) -> Digests:
         """Store bytes that are already in memory."""
@@ -161,10 +171,19 @@ class BlobStore:
         size = self.verify(sha256)
         return self.backend.read(sha256, start, size if stop is None else stop)
 
+    def remove(self, sha256: str) -> None:
+        """Remove a blob that nothing refers to."""
+        self._verified.pop(sha256, None)
+        self.backend.remove(sha256)
+
     def clean_up(self) -> None:
         """Remove what a killed process left in the scratch directory."""
         for path in self.scratch.iterdir():
-            if path.is_file() and time.time() - path.stat().st_mtime > STALE_S:
+            if time.time() - path.stat().st_mtime < STALE_S:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
 
 

@@ -105,3 +105,4 @@ class RegisterDirectory(Message):
     name: str = Field(pattern=NAME_PATTERN)
     path: str
     engine: str = "deepmd"
+    type_map: list[str] | None = Field(default=None, description="Elements, for systems without type_map.raw.")

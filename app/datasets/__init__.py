@@ -1,0 +1,1 @@
+"""Datasets: immutable versions of validated systems."""
