@@ -7,10 +7,13 @@ from fastapi import FastAPI
 from sqlalchemy.orm import sessionmaker
 
 from app import failures, keys, queue, system
+from app.artifacts.routes import worker_router as blob_router
+from app.artifacts.store import open_store
+from app.datasets.routes import router as dataset_router
 from app.db import make_engine, transaction
 from app.settings import Settings, get_settings
 
-ROUTERS = (system.router,)
+ROUTERS = (system.router, dataset_router, blob_router)
 """Every route of the service, in the order in which they are tried."""
 
 
@@ -23,6 +26,8 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         engine = make_engine(settings.effective_database_url)
         app.state.secret = keys.secret_key(settings)
         app.state.sessions = sessionmaker(engine, expire_on_commit=False)
+        app.state.blobs = open_store(settings)
+        app.state.blobs.clean_up()
         app.state.doorbell = queue.Doorbell(settings.effective_redis_url)
         queue.connect(app.state.sessions, app.state.doorbell)
         with transaction(app.state.sessions) as session:
