@@ -102,7 +102,9 @@ def connect(api_url: str, token: str) -> Api:
     """Return a connection pool to the control plane; nothing is sent yet."""
     base = f"{api_url.rstrip('/')}/api/v1/worker"
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0)
-    return Api(httpx.Client(base_url=base, timeout=_TIMEOUT, limits=limits), token)
+    # A proxy of the environment is for the world outside, never for a server on this machine.
+    is_here = httpx.URL(base).host in {"localhost", "127.0.0.1", "::1"}
+    return Api(httpx.Client(base_url=base, timeout=_TIMEOUT, limits=limits, trust_env=not is_here), token)
 
 
 def hello(api: Api, message: Hello) -> Welcome:

@@ -1,0 +1,169 @@
+"""Checkpoints and artifacts on their way to the server."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.worker.wire import Answer, Request, Wire, problem, serving
+from worker.cache import Cache
+from worker.rundir import Manifest, RunDir, write_json
+from worker.uploads import Uploads
+
+
+class Server:
+    def __init__(self) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.uploads = 0
+        self.checkpoints: list[int] = []
+        self.artifacts: dict[str, str] = {}
+        self.corrupt: set[str] = set()
+
+    def __call__(self, request: Request) -> Answer:
+        path = request.path.removeprefix("/api/v1/worker/")
+        if path.startswith("blobs/"):
+            return self.on_blob(request, path.removeprefix("blobs/"))
+        body = json.loads(request.body)
+        if path.startswith("artifacts/"):
+            _, kind, key = path.split("/")
+            stands = self.artifacts.setdefault(f"{kind}-{key}", body["blob_sha256"])
+            view = {"kind": kind, "key": key, "blob_sha256": stands, "size": 1}
+            return Answer(200, json.dumps(view).encode())
+        if any(file["sha256"] not in self.blobs for file in body["files"]):
+            return problem(422, "missing-blob")
+        self.checkpoints.append(body["step"])
+        view = {"id": 1, "job_id": 1, "attempt": 1, "created_at": datetime.now(UTC).isoformat(), **body}
+        return Answer(200, json.dumps(view).encode())
+
+    def on_blob(self, request: Request, sha256: str) -> Answer:
+        if request.method == "HEAD":
+            return Answer(200 if sha256 in self.blobs else 404)
+        self.uploads += 1
+        if hashlib.sha256(request.body).hexdigest() != sha256:
+            return problem(422, "digest-mismatch", "the bytes hash to something else")
+        self.blobs[sha256] = request.body
+        return Answer(201, b"{}")
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def wire(server: Server) -> Iterator[Wire]:
+    with serving() as running:
+        running.answer = server
+        yield running
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    return run
+
+
+@pytest.fixture
+def said() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def uploads(wire: Wire, run: RunDir, tmp_path: Path, said: list[str]) -> Iterator[Uploads]:
+    with wire.api() as api:
+        cache = Cache(tmp_path / "cache", 1 << 30)
+        yield Uploads(api, run, cache, 3, "job=1 attempt=1", lambda kind, message: said.append(message))
+
+
+def save(run: RunDir, *steps: int, data: bytes | None = None) -> None:
+    for step in steps:
+        weights = data or b"weights of %d" % step
+        directory = run.checkpoints / f"step-{step}"
+        directory.mkdir()
+        (directory / "model.pt").write_bytes(weights)
+        sha256, md5 = hashlib.sha256(weights).hexdigest(), hashlib.md5(weights).hexdigest()
+        about = {"role": "checkpoint", "sha256": sha256, "md5": md5, "size": len(weights)}
+        write_json(directory / "manifest.json", Manifest(step=step, files={"model.pt": about}, fingerprint="f"))
+
+
+def local(run: RunDir) -> list[str]:
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+def test_the_newest_two_stay_on_the_disk(uploads: Uploads, run: RunDir, server: Server) -> None:
+    for step in (1, 2, 3, 4):
+        save(run, step)
+        assert not uploads.upload()
+    assert server.checkpoints == [1, 2, 3, 4]
+    assert local(run) == ["step-3", "step-4"]
+    assert not uploads.upload()
+    assert server.uploads == 4
+
+
+def test_a_directory_without_manifest_is_no_checkpoint(uploads: Uploads, run: RunDir, server: Server) -> None:
+    save(run, 1)
+    (run.checkpoints / "step-1" / "manifest.json").unlink()
+    uploads.upload()
+    assert server.checkpoints == []
+    assert local(run) == ["step-1"]
+
+
+def test_equal_bytes_are_uploaded_once(uploads: Uploads, run: RunDir, server: Server) -> None:
+    save(run, 1, 2, data=b"the same")
+    assert uploads.upload()
+    uploads.upload()
+    assert server.checkpoints == [1, 2]
+    assert server.uploads == 1
+
+
+def test_after_an_outage_only_what_the_server_would_keep_is_uploaded(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    save(run, 9, 10, 11, 12, 13)
+    while uploads.upload():
+        pass
+    assert server.checkpoints == [11, 12, 13]
+    assert local(run) == ["step-12", "step-13"]
+
+
+def test_a_damaged_checkpoint_is_said_aloud_and_the_next_goes_on(
+    uploads: Uploads, run: RunDir, server: Server, said: list[str]
+) -> None:
+    save(run, 1, 2)
+    (run.checkpoints / "step-1" / "model.pt").write_bytes(b"weights oF 1")
+    while uploads.upload():
+        pass
+    assert server.checkpoints == [2]
+    assert list(uploads.refused) == [1]
+    assert "step 1 was not kept: the bytes hash to something else" in said[0]
+
+
+def test_the_artifact_that_stands_is_remembered(uploads: Uploads, run: RunDir, server: Server) -> None:
+    key = "cd" * 32
+    first = hashlib.sha256(b"made by another worker").hexdigest()
+    server.artifacts[f"neighbour-statistics-{key}"] = first
+    (run.artifacts_out / f"neighbour-statistics-{key}").write_bytes(b"mine")
+    (run.artifacts_out / f".neighbour-statistics-{key}.tmp").write_bytes(b"half")
+    uploads.upload()
+    uploads.upload()
+    assert server.uploads == 1
+    view = uploads.cache.artifact("neighbour-statistics", key)
+    assert view is not None
+    assert view.blob_sha256 == first
+
+
+def test_the_newest_checkpoint_of_an_interrupted_attempt_stays_on_this_host(
+    uploads: Uploads, run: RunDir, wire: Wire
+) -> None:
+    save(run, 1, 2)
+    while uploads.upload():
+        pass
+    uploads.keep_newest()
+    wire.requests.clear()
+    with uploads.cache.blob(uploads.api, hashlib.sha256(b"weights of 2").hexdigest()) as path:
+        assert path.read_bytes() == b"weights of 2"
+    assert wire.requests == []
