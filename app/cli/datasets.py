@@ -4,14 +4,19 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import Engine, Json, Limit
+from app.cli.options import Engine, Json, Limit, given
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="Name of the dataset; a name that exists gets a new version.")],
     path: Annotated[
         str, typer.Argument(help="Archive of deepmd/npy systems, a directory of them, or a file ASE or dpdata reads.")
     ],
+    name: Annotated[
+        str | None, typer.Option(help="Its name [default: the file's]; under a known name it becomes a new version.")
+    ] = None,
+    type_map: Annotated[
+        str | None, typer.Option(help="Elements, for systems without type_map.raw: O,H.", metavar="ELEMENTS")
+    ] = None,
     on_server: Annotated[
         bool, typer.Option("--on-server", help="PATH is a directory on the server, below one of its dataset roots.")
     ] = False,
@@ -21,7 +26,8 @@ def add(
     """Add a dataset: upload a file or directory, or register one that the server sees."""
     from app.cli import data
 
-    data.add(name, path, on_server=on_server, engine=engine, as_json=json)
+    fields = given(name=name, type_map=type_map, engine=engine)
+    data.add(path, fields, on_server=on_server, as_json=json)
 
 
 def ls(

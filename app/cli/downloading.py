@@ -70,7 +70,7 @@ def _remotes(api: Api, job_id: int, what: str, *, step: int | None, all_files: b
     if step is not None or all_files:
         raise usage(f"--step and --all-files belong to a checkpoint, not to the {what}.")
     if what == "bundle":
-        return [Remote(f"/jobs/{job_id}/bundle", f"job-{job_id}.tar")]
+        return [Remote(f"/jobs/{job_id}/bundle", f"job-{job_id}.zip")]
     return [Remote(f"/jobs/{job_id}/metrics", "lcurve.out", (("format", "lcurve.out"),))]
 
 
@@ -81,7 +81,7 @@ def checkpoint_files(api: Api, job_id: int, *, step: int | None = None, all_file
     if not chosen:
         raise _no_checkpoint(job_id, step, checkpoints)
     newest = max(chosen, key=lambda item: (item.attempt, item.step))
-    base = f"/jobs/{job_id}/checkpoints/{newest.id}/files"
+    base = f"/jobs/{job_id}/checkpoints/{newest.id}"
     return [
         Remote(f"{base}/{file.name}", Path(file.name).name, sha256=file.sha256, size=file.size)
         for file in newest.files

@@ -75,15 +75,16 @@ def check(
 
 def ls(
     state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state. Repeatable.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only jobs with this tag. Repeatable.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs whose name contains this.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Only jobs of this engine.")] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
     from app.cli import looking
 
-    looking.list_jobs(given(state=state, tag=tag, name=name), limit=limit, as_json=json)
+    looking.list_jobs(given(state=state, engine=engine, tag=tag, name=name), limit=limit, as_json=json)
 
 
 def show(job: Job, json: Json = False) -> None:

@@ -1,0 +1,178 @@
+"""`cairn dataset …`: datasets go up as streams, and come back as tables."""
+
+import contextlib
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+
+from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
+from app.cli.failures import usage
+from app.cli.looking import pages
+from app.cli.screen import ago, err, out, print_json, size, table
+from app.wire.datasets import NAME_PATTERN, DatasetPage, DatasetView, Range, RegisterDirectory
+
+CHUNK = 1 << 20
+MOST_SYSTEMS = 40
+
+
+def add(path: str, fields: dict[str, Any], *, on_server: bool, as_json: bool) -> None:
+    """Upload a file or directory, or let the server take in a directory of its own; print what it found."""
+    fields["name"] = fields.get("name") or default_name(path)
+    if not re.match(NAME_PATTERN, fields["name"]):
+        raise usage(
+            f"{fields['name']!r} is no name for a dataset.",
+            code="bad-name",
+            hint="Lower-case letters, digits, dots, dashes and underscores; --name sets it.",
+        )
+    api = connect()
+    found = _register(api, path, fields) if on_server else upload(api, Path(path), fields)
+    if as_json:
+        print_json(found)
+        return
+    dataset = view(DatasetView, found)
+    _print_dataset(dataset)
+    out().print(f'In a config: "systems": "dataset:{dataset.name}"', soft_wrap=True)
+
+
+def default_name(path: str) -> str:
+    """Return a dataset name made of a file's: `Water 300K.tar.gz` becomes `water-300k`."""
+    name = Path(path).name.lower()
+    for ending in (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".zip", ".extxyz", ".xyz"):
+        name = name.removesuffix(ending)
+    return re.sub(r"[^a-z0-9._-]+", "-", name).strip("-._")[:63]
+
+
+def _register(api: Api, path: str, fields: dict[str, Any]) -> Any:
+    type_map = fields.pop("type_map", None)
+    names = type_map.replace(",", " ").split() if type_map else None
+    body = RegisterDirectory(path=path, type_map=names, **fields)
+    return api.post("/datasets/directory", json=body.model_dump(exclude_none=True), timeout=UPLOAD_TIMEOUT)
+
+
+def upload(api: Api, path: Path, fields: dict[str, Any]) -> Any:
+    """Send a file, or a directory as a tar that is made on the way; return the server's answer."""
+    params = {**fields, "filename": f"{path.name or 'data'}.tar" if path.is_dir() else path.name}
+    try:
+        with _progress(path) as sent:
+            content = _packed(path, sent) if path.is_dir() else _read(path, sent)
+            headers = {"Content-Type": "application/octet-stream"}
+            if path.is_file():
+                headers["Content-Length"] = str(path.stat().st_size)
+            return api.post("/datasets", params=params, content=content, headers=headers, timeout=UPLOAD_TIMEOUT)
+    except OSError as error:
+        raise usage(f"{path} cannot be read: {error.strerror}.", code="unreadable-file") from error
+
+
+class Sent(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, count: int) -> None:
+        """Show that `count` more bytes are on their way."""
+
+
+def _read(path: Path, sent: Sent) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            sent(len(chunk))
+            yield chunk
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _packed(directory: Path, sent: Sent) -> Iterator[bytes]:
+    """Yield a directory as a tar, piece by piece. Links are packed as what they point to: the server takes no links."""
+    for path in _files(directory):
+        info = tarfile.TarInfo(str(path.relative_to(directory)))
+        info.size = path.stat().st_size
+        yield info.tobuf(tarfile.PAX_FORMAT)
+        yield from _read(path, sent)
+        yield bytes(-info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+@contextlib.contextmanager
+def _progress(path: Path) -> Iterator[Sent]:
+    total = sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err(), transient=True, disable=not err().is_terminal) as progress:
+        task = progress.add_task(f"uploading {path.name}", total=total)
+        arrived = 0
+
+        def sent(count: int) -> None:
+            nonlocal arrived
+            arrived += count
+            what = "the server checks it" if arrived >= total else f"uploading {path.name}"
+            progress.update(task, completed=arrived, description=what)
+
+        yield sent
+
+
+def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:
+    """Print dataset versions, newest first."""
+    found = pages(connect(), "/datasets", limit, name=name)
+    if as_json:
+        print_json(found)
+        return
+    datasets = view(DatasetPage, {"items": found}).items
+    if not datasets:
+        out().print("No datasets. `cairn dataset add PATH` uploads one.")
+        return
+    rows = table("name", "elements", "systems", "frames", "size", "created", right=("systems", "frames", "size"))
+    for dataset in datasets:
+        summary = dataset.summary
+        elements = " ".join(summary.elements)
+        counts = (str(len(summary.systems)), str(summary.frames), size(dataset.size))
+        rows.add_row(f"{dataset.name}@{dataset.version}", elements, *counts, ago(dataset.created_at))
+    out().print(rows)
+
+
+def show(reference: str, *, as_json: bool) -> None:
+    """Print what is in a dataset."""
+    found = connect().get(f"/datasets/{quote(reference.removeprefix('dataset:'), safe='@')}")
+    if as_json:
+        print_json(found)
+        return
+    _print_dataset(view(DatasetView, found))
+
+
+def _print_dataset(dataset: DatasetView) -> None:
+    summary = dataset.summary
+    console = out()
+    console.print(f"[bold]{dataset.ref}[/]  [dim]from {escape(dataset.source)}, {size(dataset.size)}[/]")
+    for label, value in _facts(dataset):
+        console.print(f"  [dim]{label:<10}[/]{escape(value)}")
+    rows = table("system", "atoms", "frames", "labels", right=("atoms", "frames"))
+    for system in summary.systems[:MOST_SYSTEMS]:
+        rows.add_row(escape(system.name), str(system.atoms), str(system.frames), ", ".join(system.labels))
+    console.print(rows)
+    if len(summary.systems) > MOST_SYSTEMS:
+        console.print(f"and {len(summary.systems) - MOST_SYSTEMS} more systems (--json shows all)")
+    for warning in dataset.warnings:
+        console.print(f"[yellow bold]warning[/] {escape(warning)}")
+
+
+def _facts(dataset: DatasetView) -> Iterator[tuple[str, str]]:
+    summary = dataset.summary
+    yield "frames", f"{summary.frames} in {len(summary.systems)} systems"
+    yield "elements", f"{' '.join(summary.elements)}  (type map {' '.join(summary.type_map)})"
+    ranges: tuple[tuple[str, Range | None, str], ...] = (
+        ("energy", summary.energy_per_atom_ev, "eV/atom"),
+        ("forces", summary.force_ev_per_angstrom, "eV/Å"),
+        ("virials", summary.virial_per_atom_ev, "eV/atom"),
+    )
+    yield from ((label, f"{r.low:.4g} … {r.high:.4g} {unit}") for label, r, unit in ranges if r)
+    yield "sha256", dataset.digest
