@@ -1,0 +1,191 @@
+"""DeePMD-kit's schema check, but complete: every mistake of a document with its place, not only the first.
+
+dargs stops at the first mistake. This walks the same argument tree and asks dargs about one value at a time; what is
+wrong is left out of the answer, so that the checks that come after it can still say what else is wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any
+
+from dargs import Argument, Variant
+from dargs.dargs import ArgumentError, did_you_mean
+
+from app.engines.deepmd.document import dotted, short
+from app.engines.documents import pointer
+from app.wire.problems import Problem
+
+Json = Any
+
+_WRONG = object()
+"""Stands for a value that was wrong and has been reported."""
+
+
+@dataclass
+class Checked:
+    """A document without what was wrong in it, comments and old spellings."""
+
+    value: dict[str, Json] = field(default_factory=dict)
+    moves: dict[str, str] = field(default_factory=dict)
+    """Place of every value that was spelled by an alias, by its place now."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, code: str, at: str, message: str, hint: str) -> None:
+        """Record a mistake."""
+        self.problems.append(Problem(code=code, message=message, pointer=at, hint=hint))
+
+
+def check(tree: Argument, document: Mapping[str, Json], *, broken: frozenset[str] = frozenset()) -> Checked:
+    """Check a document against an argument tree. Sections named in `broken` are known to be wrong and left out."""
+    checked = Checked()
+    fields = {name: argument for name, argument in tree.sub_fields.items() if name not in broken}
+    rest = {key: value for key, value in document.items() if key not in broken}
+    checked.value = _members(fields, rest, "", checked)
+    return checked
+
+
+def _value(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
+    if not (argument.sub_fields or argument.sub_variants):
+        return _leaf(argument, value, at, checked)
+    if value is None and NoneType in argument.dtype:
+        return None
+    if argument.repeat and isinstance(value, list):
+        items = [_section(argument, item, at + pointer(index), checked) for index, item in enumerate(value)]
+        return _WRONG if any(item is _WRONG for item in items) else items
+    if argument.repeat and isinstance(value, dict):
+        named = {key: item for key, item in value.items() if not key.startswith("_")}
+        sections = {key: _section(argument, item, at + pointer(key), checked) for key, item in named.items()}
+        return {key: item for key, item in sections.items() if item is not _WRONG}
+    return _section(argument, value, at, checked)
+
+
+def _section(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
+    if not isinstance(value, dict):
+        checked.add("wrong-type", at, f"{dotted(at)} must be an object, but is {short(value)}", "Write { … }.")
+        return _WRONG
+    tags: dict[str, str] = {}
+    fields = _fields(argument, value, at, tags, checked)
+    if fields is None:
+        known = {name: member for name, member in argument.sub_fields.items() if name in value}
+        _members(known, {name: value[name] for name in known}, at, checked)
+        return _WRONG
+    return _members(fields, value, at, checked) | tags
+
+
+def _fields(
+    argument: Argument, value: dict[str, Json], at: str, tags: dict[str, str], checked: Checked
+) -> dict[str, Argument] | None:
+    """Return the members that an object may have, given the variants it chose; None when a choice is wrong.
+
+    `tags` receives the proper name of every choice that was written down.
+    """
+    fields = dict(argument.sub_fields)
+    for flag, variant in argument.sub_variants.items():
+        choice = _choice(variant, value, at, checked)
+        inner = _fields(choice, value, at, tags, checked) if choice is not None else None
+        if choice is None or inner is None:
+            return None
+        fields |= {flag: variant.dummy_argument(), **inner}
+        if flag in value:
+            tags[flag] = choice.name
+    return fields
+
+
+def _choice(variant: Variant, value: dict[str, Json], at: str, checked: Checked) -> Argument | None:
+    flag = variant.flag_name
+    choices = [*variant.choice_dict, *variant.choice_alias]
+    if flag not in value and not variant.optional:
+        message = f"{dotted(at + pointer(flag))} is missing: it says which kind of {at.rpartition('/')[2]} this is"
+        checked.add("missing-key", at, message, f"One of {', '.join(variant.choice_dict)}.")
+        return None
+    tag = value.get(flag, variant.default_tag)
+    if not isinstance(tag, str) or tag not in choices:
+        near = did_you_mean(tag, choices) if isinstance(tag, str) else ""
+        hint = near or f"One of {', '.join(variant.choice_dict)}."
+        checked.add(
+            "invalid-choice", at + pointer(flag), f"{dotted(at + pointer(flag))}: there is no {short(tag)}", hint
+        )
+        return None
+    chosen: Argument = variant.choice_dict[variant.choice_alias.get(tag, tag)]
+    return chosen
+
+
+def _members(fields: dict[str, Argument], value: Mapping[str, Json], at: str, checked: Checked) -> dict[str, Json]:
+    known = {alias: name for name, argument in fields.items() for alias in (name, *argument.alias)}
+    result: dict[str, Json] = {}
+    spelled: dict[str, str] = {}
+    for key, member in value.items():
+        if key.startswith("_") or key == "$schema":
+            continue
+        name = known.get(key)
+        if name is None:
+            _unknown(key, at, list(known), checked)
+        elif name in spelled:
+            message = f"{dotted(at + pointer(key))} and {spelled[name]} are two spellings of the same key"
+            checked.add("given-twice", at + pointer(key), message, f"Keep one, best {name}.")
+        else:
+            spelled[name] = key
+            if key != name:
+                checked.moves[at + pointer(name)] = at + pointer(key)
+            kept = _value(fields[name], member, at + pointer(key), checked)
+            if kept is not _WRONG:
+                result[name] = kept
+    for name in [name for name, argument in fields.items() if not argument.optional and name not in spelled]:
+        message = f"{dotted(at + pointer(name))} is missing"
+        checked.add("missing-key", at, message, f"Add {name!r} here.")
+    return result
+
+
+def _unknown(key: str, at: str, known: list[str], checked: Checked) -> None:
+    near = did_you_mean(key, known)
+    hint = near or "Remove it; keys that start with an underscore are comments."
+    checked.add("unknown-key", at + pointer(key), f"{dotted(at + pointer(key))}: DeePMD-kit knows no such key", hint)
+
+
+def _leaf(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
+    if isinstance(value, bool) and bool not in argument.dtype and dict not in argument.dtype:
+        checked.add(
+            "wrong-type", at, f"{dotted(at)} must be {_types(argument)}, but is {short(value)}", "Write a number."
+        )
+        return _WRONG
+    try:
+        argument.check_value(value, strict=True)
+    except ArgumentError as error:
+        _explain(argument, value, at, error, checked)
+        return _WRONG
+    return value
+
+
+def _explain(argument: Argument, value: Json, at: str, error: ArgumentError, checked: Checked) -> None:
+    if "extra checking" in str(error):
+        hint = argument.extra_check_errmsg or "See DeePMD-kit's documentation of this key."
+        checked.add("out-of-range", at, f"{dotted(at)} may not be {short(value)}", hint[:1].upper() + hint[1:] + ".")
+        return
+    hint = f"Write {_types(argument)}."
+    if isinstance(value, float) and value.is_integer() and int in argument.dtype:
+        hint = f"Write {int(value)} without a decimal point."
+    checked.add("wrong-type", at, f"{dotted(at)} must be {_types(argument)}, but is {short(value)}", hint)
+
+
+_NAMES = {
+    "str": "text",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "NoneType": "null",
+    "dict": "an object",
+    "list": "a list",
+}
+
+
+def _types(argument: Argument) -> str:
+    names = [_NAMES.get(str(kind), str(kind)) for kind in map(_type_name, argument.dtype)]
+    return " or ".join(dict.fromkeys(sorted(names)))
+
+
+def _type_name(kind: Any) -> str:
+    text = str(kind)
+    if text.startswith("list["):
+        return f"a list of {text[5:-1].replace('|', 'or')}"
+    return getattr(kind, "__name__", text)

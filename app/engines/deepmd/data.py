@@ -1,0 +1,203 @@
+"""The data of an input: references to datasets, the systems they stand for, and whether model and loss fit them."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.engines.base import DatasetFacts, DataUse
+from app.engines.deepmd.batches import check_batches
+from app.engines.deepmd.draft import Draft, Path, counted, short
+from app.engines.deepmd.schedule import is_used
+from app.engines.documents import pointer
+from app.wire.datasets import DatasetRef, SystemSummary
+
+Json = Any
+
+LABELS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "atom_pref"}
+"""Label that each term of the loss compares with."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that a reference stands for."""
+
+    ref: str
+    """`dataset:NAME@VERSION/SYSTEM`."""
+    summary: SystemSummary
+
+
+def data_uses(config: Mapping[str, Json]) -> Iterator[DataUse]:
+    """Yield every text of a submitted config that names data, 1.x inputs and multi-task included."""
+    training = config.get("training")
+    if not isinstance(training, Mapping):
+        training = {"systems": config.get("systems")}
+    at = ("training",) if "training" in config else ()
+    sections: list[tuple[tuple[str, ...], Json]] = [(at, training)]
+    branches = training.get("data_dict")
+    for name, branch in branches.items() if isinstance(branches, Mapping) else ():
+        sections.append((("training", "data_dict", name), branch))
+    for path, section in sections:
+        if isinstance(section, Mapping):
+            yield from _named((*path, "systems"), section.get("systems"))
+            for name in ("training_data", "validation_data"):
+                data = section.get(name)
+                if isinstance(data, Mapping):
+                    yield from _named((*path, name, "systems"), data.get("systems"))
+
+
+def _named(path: Sequence[str], value: Json) -> Iterator[DataUse]:
+    if isinstance(value, str):
+        yield DataUse(pointer(*path), value, DatasetRef.parse(value))
+    for index, text in enumerate(value if isinstance(value, list) else []):
+        if isinstance(text, str):
+            yield DataUse(pointer(*path, index), text, DatasetRef.parse(text))
+
+
+def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path, list[SystemSummary]]:
+    """Replace every reference by the systems it stands for, and return them by the path of their section."""
+    found: dict[Path, list[SystemSummary]] = {}
+    _check_branches(draft)
+    for task in draft.tasks():
+        place = draft.data_section(task)
+        if isinstance(draft.get(*place), dict) and not isinstance(draft.get(*place, "training_data"), dict):
+            hint = 'Add "training_data": {"systems": ["dataset:NAME"]}.'
+            draft.refuse("missing-key", (*place, "training_data"), "is missing", hint)
+        for name in ("training_data", "validation_data"):
+            path = (*place, name)
+            systems = _settle_systems(draft, path, datasets) if isinstance(draft.get(*path), dict) else None
+            if systems is not None:
+                summaries = [system.summary for system in systems]
+                _check_types(draft, path, draft.get(*draft.model(task), "type_map"), systems)
+                _check_labels(draft, path, task, systems)
+                check_batches(draft, path, summaries)
+                found[path] = summaries
+        _check_overlap(draft, place)
+    return found
+
+
+def _check_branches(draft: Draft) -> None:
+    """Refuse multi-task sections that do not name the same tasks as `model_dict`."""
+    tasks = [task for task in draft.tasks() if task]
+    for path in (("training", "data_dict"), ("loss_dict",), ("training", "model_prob"), ("training", "num_epoch_dict")):
+        section = draft.get(*path)
+        if not tasks or not isinstance(section, dict) or (not section and path[-1] in ("model_prob", "num_epoch_dict")):
+            continue
+        for name in [name for name in tasks if name not in section]:
+            draft.refuse("missing-key", path, f"says nothing about the task {short(name)}", f"Add {name!r}.")
+        for name in [name for name in section if name not in tasks]:
+            draft.refuse("unknown-key", (*path, name), "is no task of model.model_dict", _near(name, tasks))
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names)}."
+
+
+def _settle_systems(draft: Draft, path: Path, datasets: Mapping[str, DatasetFacts]) -> list[System] | None:
+    """Pin and expand `systems`; None when some of it is wrong."""
+    place = (*path, "systems")
+    value = draft.get(*place)
+    if value is None or value == []:
+        draft.refuse("missing-key", place, "names no data", 'Write {"systems": ["dataset:NAME"]}.')
+        return None
+    texts = [value] if isinstance(value, str) else value
+    systems: list[System] = []
+    notes: list[str] = []
+    is_whole = True
+    for index, text in enumerate(texts):
+        facts, ref = datasets.get(text), DatasetRef.parse(text)
+        chosen = (
+            _chosen(draft, place if isinstance(value, str) else (*place, index), ref, facts) if facts and ref else None
+        )
+        if chosen is None or facts is None or ref is None:
+            is_whole = False
+            continue
+        systems += [System(f"dataset:{facts.name}@{facts.version}/{item.name}", item) for item in chosen]
+        notes += _expansion(text, ref, facts, len(chosen))
+    if not is_whole:
+        return None
+    refs = [system.ref for system in systems]
+    if refs != value:
+        note = "; ".join(notes) or None
+        draft.put(place, refs, "derived", source=_digests(texts, datasets), note=note)
+    return systems
+
+
+def _chosen(draft: Draft, place: Path, ref: DatasetRef, facts: DatasetFacts) -> Sequence[SystemSummary] | None:
+    """Return the systems of one reference: one, all below a directory, or all."""
+    if ref.system is None:
+        return facts.systems
+    wanted = ref.system.strip("/")
+    exact = [system for system in facts.systems if system.name == wanted]
+    below = [system for system in facts.systems if system.name.startswith(wanted + "/")]
+    if exact or below:
+        return exact or below
+    names = [system.name for system in facts.systems]
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
+    listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    message = f"names {short(str(ref))}, but dataset {facts.name}@{facts.version} has no system {wanted}"
+    draft.refuse("unknown-system", place, message, (f"Did you mean {near[0]}? " if near else "") + f"It has {listed}.")
+    return None
+
+
+def _expansion(text: str, ref: DatasetRef, facts: DatasetFacts, count: int) -> list[str]:
+    said = [f"version {facts.version} is the newest"] if ref.version is None else []
+    if ref.system is None or count > 1:
+        said.append(f"stands for {counted(count, 'system')}")
+    return [f"{text}: {', '.join(said)}"] if said else []
+
+
+def _digests(texts: Sequence[str], datasets: Mapping[str, DatasetFacts]) -> str:
+    used = {datasets[text].name: datasets[text] for text in texts}
+    return ", ".join(f"{facts.name}@{facts.version} sha256 {facts.digest[:12]}" for facts in used.values())
+
+
+def _place(draft: Draft, path: Path, systems: Sequence[System], system: System) -> Path:
+    """Return the submitted place of a system: its own entry when every entry stands for one system."""
+    submitted = draft.changed.get(pointer(*path, "systems"))
+    entries = submitted.losing[0].value if submitted and submitted.losing else draft.get(*path, "systems")
+    is_list = isinstance(entries, list) and len(entries) == len(systems)
+    return (*path, "systems", systems.index(system)) if is_list else (*path, "systems")
+
+
+def _check_types(draft: Draft, path: Path, type_map: Json, systems: Sequence[System]) -> None:
+    if not isinstance(type_map, list):
+        return
+    for system in systems:
+        missing = [name for name in system.summary.type_map if name not in type_map]
+        if missing:
+            verb = "has" if any(system.summary.elements.get(name) for name in missing) else "lists"
+            message = f"names {system.ref}, which {verb} {', '.join(missing)}: not in model.type_map {short(type_map)}"
+            hint = f"Add {', '.join(missing)} to type_map, or leave this system out."
+            draft.refuse("element-not-in-type-map", _place(draft, path, systems, system), message, hint)
+    present = {name for system in systems for name, count in system.summary.elements.items() if count}
+    absent = [name for name in type_map if name not in present]
+    if absent and path[-1] == "training_data":
+        message = f"names {', '.join(absent)}, which no training system has"
+        model = ("model", "model_dict", path[2]) if len(path) > 2 else ("model",)
+        draft.warn("untrained-element", (*model, "type_map"), message, "Nothing is learned about it.")
+
+
+def _check_labels(draft: Draft, path: Path, task: str, systems: Sequence[System]) -> None:
+    for term, label in LABELS.items():
+        if not is_used(draft, task, term) or (term == "pf" and draft.get(*draft.loss(task), "use_default_pf")):
+            continue
+        without = [system for system in systems if label not in system.summary.labels]
+        names = ", ".join(system.ref for system in without[:3]) + (" …" if len(without) > 3 else "")
+        if len(without) == len(systems) and path[-1] == "training_data":
+            message = f"has no {label} in any system, but the loss has a term for it (pref_{term})"
+            hint = f"Set start_pref_{term} and limit_pref_{term} to 0, or use data with {label}."
+            draft.refuse("missing-label", (*path, "systems"), message, hint)
+        elif without:
+            message = f"has no {label} in {names}: DeePMD-kit leaves that term out for their frames"
+            draft.warn("missing-label", (*path, "systems"), message)
+
+
+def _check_overlap(draft: Draft, section: Path) -> None:
+    training = draft.get(*section, "training_data", "systems") or []
+    validation = draft.get(*section, "validation_data", "systems") or []
+    both = [ref for ref in validation if ref in training] if isinstance(validation, list) else []
+    if both:
+        message = f"names {', '.join(both[:3])}{' …' if len(both) > 3 else ''}, which is also trained on"
+        draft.warn("overlap", (*section, "validation_data", "systems"), message, "Validate on data held back.")

@@ -1,0 +1,166 @@
+"""A config while it is being resolved: its value so far, what is wrong with it, and what its origins are."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.engines.deepmd.document import Way, dotted, given, nearest, short
+from app.engines.deepmd.tasks import is_multi_task
+from app.engines.documents import is_branch, leaves, pointer
+from app.wire.jobs import LosingCandidate, Origin, OriginKind
+from app.wire.problems import Notice, Problem
+
+Json = Any
+Path = tuple[str | int, ...]
+
+NESTED = ("repinit", "repformer", "repflow")
+"""Sections inside a descriptor that hold its own kind of keys."""
+
+
+@dataclass
+class Draft:
+    """The working state of one resolution. `config` is written out for all tasks and complete with defaults."""
+
+    submitted: Mapping[str, Json]
+    config: dict[str, Json]
+    way: Way
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    changed: dict[str, Origin] = field(default_factory=dict)
+    """Origins that are not simply explicit, migrated or default, by pointer."""
+
+    def get(self, *path: str | int) -> Json:
+        """Return the value at a path, or None when there is none."""
+        value: Any = self.config
+        for part in path:
+            try:
+                value = value[part]
+            except (LookupError, TypeError):
+                return None
+        return value
+
+    def number(self, *path: str | int) -> float | None:
+        """Return the number at a path, or None when there is none."""
+        value = self.get(*path)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def source(self, *path: str | int) -> str | None:
+        """Return where the value at a path was submitted, or None when it was not."""
+        at = self.way.back(pointer(*path)).pointer
+        return at if given(self.submitted, at) else None
+
+    def name(self, *path: str | int) -> str:
+        """Return a path as people write it, in the spelling that was submitted."""
+        return dotted(self.source(*path) or self.way.back(pointer(*path)).pointer)
+
+    def refuse(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
+        """Record a mistake. `message` follows the name of the place."""
+        at = nearest(self.submitted, self.way.back(pointer(*path)).pointer)
+        problem = Problem(code=code, message=f"{self.name(*path)} {message}", pointer=at, hint=hint)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def warn(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
+        """Record something that its owner should know. `message` follows the name of the place."""
+        at = nearest(self.submitted, self.way.back(pointer(*path)).pointer)
+        notice = Notice(code=code, message=f"{self.name(*path)} {message}", pointer=at, hint=hint)
+        if notice not in self.warnings:
+            self.warnings.append(notice)
+
+    def put(
+        self, path: Path, value: Json, origin: OriginKind, *, note: str | None = None, source: str | None = None,
+        ignored: str | None = None,
+    ) -> None:  # fmt: skip
+        """Set a value that was not submitted like this; what was there becomes the losing candidate."""
+        *parents, last = path
+        holder = self.get(*parents)
+        losing = self.losing(*path) if holder.get(last) != value else []
+        holder[last] = value
+        self.changed[pointer(*path)] = Origin(origin=origin, note=note, source=source, losing=losing, ignored=ignored)
+
+    def losing(self, *path: str | int) -> list[LosingCandidate]:
+        """Return the submitted or the default value at a path, as the candidate that is about to lose."""
+        value = self.get(*path)
+        if self.source(*path) is not None:
+            return [LosingCandidate(origin="explicit", value=value)]
+        return [] if value is None else [LosingCandidate(origin="default", value=value)]
+
+    def note(self, path: Path, note: str) -> None:
+        """Add a remark to the origin of a value that stays as it is."""
+        self.changed[pointer(*path)] = self.origin(pointer(*path)).model_copy(update={"note": note})
+
+    def ignore(self, path: Path, reason: str) -> None:
+        """Mark an explicit value that cannot take effect."""
+        self.changed[pointer(*path)] = self.origin(pointer(*path)).model_copy(update={"ignored": reason})
+
+    def origin(self, at: str) -> Origin:
+        """Return the origin of the leaf at `at`."""
+        if at in self.changed:
+            return self.changed[at]
+        source = self.way.back(at)
+        if not given(self.submitted, source.pointer):
+            return Origin(origin="default")
+        if source.is_migrated:
+            return Origin(origin="migrated", source=source.pointer, note=f"written as {dotted(source.pointer)}")
+        return Origin(origin="explicit", source=None if source.pointer == at else source.pointer)
+
+    def origins(self) -> dict[str, Origin]:
+        """Return the origin of every leaf."""
+        return {at: self.origin(at) for at, _ in leaves(self.config)}
+
+    def tasks(self) -> list[str]:
+        """Return the names of the tasks; one empty name for a single-task training."""
+        if not is_multi_task(self.config):
+            return [""]
+        return list(self.get("model", "model_dict") or {})
+
+    def model(self, task: str) -> Path:
+        """Return the path of a task's model section."""
+        return ("model", "model_dict", task) if task else ("model",)
+
+    def data_section(self, task: str) -> Path:
+        """Return the path of the section with a task's `training_data`."""
+        return ("training", "data_dict", task) if task else ("training",)
+
+    def loss(self, task: str) -> Path:
+        """Return the path of a task's loss section."""
+        return ("loss_dict", task) if task else ("loss",)
+
+    def descriptors(self, task: str) -> list[Path]:
+        """Return the paths of a task's descriptors: one, or the members of a hybrid."""
+        path = (*self.model(task), "descriptor")
+        members = self.get(*path, "list")
+        if self.get(*path, "type") == "hybrid" and isinstance(members, list):
+            return [(*path, "list", index) for index in range(len(members))]
+        return [path]
+
+    def sections(self) -> Iterator[tuple[str, Path]]:
+        """Yield (kind, path) of every section there is, all tasks included."""
+        for kind in ("learning_rate", "optimizer", "training", "validating"):
+            yield kind, (kind,)
+        for task in self.tasks():
+            yield "model", self.model(task)
+            yield "loss", self.loss(task)
+            yield "fitting_net", (*self.model(task), "fitting_net")
+            yield "data_section", self.data_section(task)
+            for path in self.descriptors(task):
+                yield "descriptor", path
+                for name in NESTED:
+                    if self.get(*path, name):
+                        yield "descriptor", (*path, name)
+            for name in ("training_data", "validation_data"):
+                if self.get(*self.data_section(task), name):
+                    yield "data", (*self.data_section(task), name)
+
+
+def is_leaf(value: Json) -> bool:
+    """Return whether a value has one origin."""
+    return not is_branch(value)
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 frame`, `3 frames`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+__all__ = ["Draft", "Path", "counted", "is_leaf", "short"]
