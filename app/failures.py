@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def install(app: FastAPI) -> None:
     """Make the application answer every error in the one shape."""
     app.add_exception_handler(Exception, handle)
-    for kind in (AppError, HTTPException, RequestValidationError, DataError, OperationalError):
+    for kind in (AppError, HTTPException, RequestValidationError, DataError, OperationalError, OverflowError):
         app.add_exception_handler(kind, handle)
 
 
@@ -48,7 +48,8 @@ def recognise(request: Request, error: Exception) -> AppError | None:
     if isinstance(error, HTTPException):
         # FastAPI wraps whatever is raised while it reads a body.
         return error.__cause__ if isinstance(error.__cause__, AppError) else _by_status(request, error)
-    if isinstance(error, DataError):
+    # SQLite has no numbers above 64 bits, and says so in its own way.
+    if isinstance(error, DataError) or (isinstance(error, OverflowError) and "SQLite" in str(error)):
         message = "something that was sent cannot be stored: a NUL character, or a number out of range"
         return Invalid([Problem(code="not-storable", message=message)])
     if isinstance(error, OperationalError):

@@ -6,14 +6,27 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy.orm import sessionmaker
 
-from app import failures, keys, queue, system
+from app import failures, keys, queue, system, worker_api
 from app.artifacts.routes import worker_router as blob_router
 from app.artifacts.store import open_store
 from app.datasets.routes import router as dataset_router
 from app.db import make_engine, transaction
+from app.fleet.routes import router as fleet_router
+from app.fleet.upkeep import Upkeep
+from app.jobs.routes import router as job_router
 from app.settings import Settings, get_settings
+from app.web.routes import error_page
+from app.web.routes import router as web_router
 
-ROUTERS = (system.router, dataset_router, blob_router)
+ROUTERS = (
+    system.router,
+    job_router,
+    dataset_router,
+    fleet_router,
+    worker_api.router,
+    blob_router,
+    web_router,
+)
 """Every route of the service, in the order in which they are tried."""
 
 
@@ -26,13 +39,16 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         engine = make_engine(settings.effective_database_url)
         app.state.secret = keys.secret_key(settings)
         app.state.sessions = sessionmaker(engine, expire_on_commit=False)
-        app.state.blobs = open_store(settings)
-        app.state.blobs.clean_up()
         app.state.doorbell = queue.Doorbell(settings.effective_redis_url)
         queue.connect(app.state.sessions, app.state.doorbell)
+        app.state.blobs = open_store(settings)
+        app.state.blobs.clean_up()
         with transaction(app.state.sessions) as session:
             keys.ensure_first_tokens(session, settings)
+        upkeep = Upkeep(app.state.sessions, settings) if background else None
         yield
+        if upkeep is not None:
+            upkeep.close()
         app.state.doorbell.close()
         engine.dispose()
 
@@ -45,6 +61,7 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         lifespan=lifespan,
     )
     app.state.settings = settings
+    app.state.error_page = error_page
     failures.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,0 +1,102 @@
+"""Workers: who they are, and who is alive."""
+
+from collections import defaultdict
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict
+from app.settings import Settings
+from app.tables import Attempt, Worker
+from app.tables.base import now
+from app.wire.system import WorkerView
+from app.wire.worker import PROTOCOL_VERSION, Hello, Presence, Welcome
+
+
+def introduce(session: Session, hello: Hello, settings: Settings) -> Welcome:
+    """Note a worker process and tell it how often to speak.
+
+    Raises:
+        Conflict: `protocol-mismatch`: it is of another version and could misunderstand.
+    """
+    if hello.protocol != PROTOCOL_VERSION:
+        older = "worker" if hello.protocol < PROTOCOL_VERSION else "server"
+        raise Conflict(
+            f"{hello.name} speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}",
+            code="protocol-mismatch",
+            hint=f"Upgrade the {older}.",
+        )
+    worker = session.get(Worker, hello.worker_id) or Worker(id=hello.worker_id, busy_slots=0)
+    worker.name, worker.host, worker.slots = hello.name, hello.host, hello.slots
+    worker.engines, worker.versions = hello.engines, hello.versions
+    worker.gpus = [gpu.model_dump() for gpu in hello.gpus]
+    worker.last_seen_at = now()
+    session.add(worker)
+    session.flush()
+    return Welcome(heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s)
+
+
+def get(session: Session, worker_id: str) -> Worker:
+    """Return a worker that has introduced itself.
+
+    Raises:
+        Conflict: `unknown-worker`: it should say hello first.
+    """
+    worker = session.get(Worker, worker_id)
+    if worker is None:
+        raise Conflict(f"no worker {worker_id} has introduced itself", code="unknown-worker", hint="Say hello first.")
+    return worker
+
+
+def note_presence(session: Session, presence: Presence) -> Worker:
+    """Note that a worker is alive, and how busy."""
+    worker = get(session, presence.worker_id)
+    worker.busy_slots, worker.last_seen_at = presence.busy_slots, now()
+    if presence.gpus:
+        worker.gpus = presence.gpus
+    session.flush()
+    return worker
+
+
+def is_alive(worker: Worker, settings: Settings) -> bool:
+    """Return whether a worker was heard of within a lease."""
+    return worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
+
+
+def free_slots(session: Session, settings: Settings) -> dict[str, int]:
+    """Return, by engine, how many jobs the workers that are alive could start now."""
+    free: dict[str, int] = defaultdict(int)
+    for worker in session.scalars(select(Worker).where(Worker.drain.is_(False))):
+        if is_alive(worker, settings):
+            for engine in worker.engines:
+                free[engine] += max(0, worker.slots - worker.busy_slots)
+    return dict(free)
+
+
+def listed(session: Session, settings: Settings) -> list[WorkerView]:
+    """Return the workers, those heard of last first, with the jobs they run."""
+    jobs: dict[str, list[int]] = defaultdict(list)
+    running = select(Attempt.worker_id, Attempt.job_id).where(Attempt.state == "running").order_by(Attempt.job_id)
+    for worker_id, job_id in session.execute(running):
+        jobs[worker_id].append(job_id)
+    rows = session.scalars(select(Worker).order_by(Worker.last_seen_at.desc()).limit(200))
+    return [_view(row, jobs[row.id], settings) for row in rows]
+
+
+def _view(row: Worker, jobs: list[int], settings: Settings) -> WorkerView:
+    return WorkerView(
+        id=row.id,
+        name=row.name,
+        host=row.host,
+        engines=row.engines,
+        versions=row.versions,
+        gpus=row.gpus,
+        slots=row.slots,
+        busy_slots=row.busy_slots,
+        drain=row.drain,
+        alive=is_alive(row, settings),
+        jobs=jobs,
+        first_seen_at=row.first_seen_at,
+        last_seen_at=row.last_seen_at,
+    )

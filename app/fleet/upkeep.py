@@ -1,0 +1,113 @@
+"""Background work: leases of the dead expire, and jobs that wait are rung again. Safe in several processes at once."""
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.db import reading, transaction
+from app.fleet.service import free_slots
+from app.jobs.transitions import expire
+from app.queue import ring_after_commit
+from app.settings import Settings
+from app.tables import Attempt, Job
+from app.tables.base import now
+
+log = logging.getLogger(__name__)
+
+RING_AGAIN = timedelta(seconds=10)
+"""A job that was rung longer ago than this and still waits while a worker is free is rung again: the message may be
+lost, or lie with a worker that has reserved it and is busy.
+"""
+
+BATCH = 500
+
+
+def reap(sessions: sessionmaker[Session], settings: Settings) -> int:
+    """End every attempt whose lease has run out, each in a transaction of its own; return how many."""
+    due = select(Attempt.id).where(Attempt.state == "running", Attempt.lease_expires_at < now())
+    with reading(sessions) as session:
+        ids = session.scalars(due.order_by(Attempt.lease_expires_at).limit(BATCH)).all()
+    ended = 0
+    for attempt_id in ids:
+        with transaction(sessions) as session:
+            state = expire(session, attempt_id, settings)
+        if state is not None:
+            ended += 1
+            log.warning("attempt %s was not heard of any more; its job is now %s", attempt_id, state)
+    return ended
+
+
+def reconcile(sessions: sessionmaker[Session], settings: Settings) -> int:
+    """Ring for jobs that wait and were never rung, or that a free worker should have taken; return how many."""
+    with reading(sessions) as session:
+        waiting = [*_never_rung(session), *_overdue(session, settings)]
+    rung = 0
+    for job_id, rung_at in waiting:
+        with transaction(sessions) as session:
+            rung += _ring(session, job_id, rung_at)
+    return rung
+
+
+def _never_rung(session: Session) -> list[Any]:
+    statement = select(Job.id, Job.rung_at).where(*_due(), Job.rung_at.is_(None))
+    return list(session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(BATCH)))
+
+
+def _overdue(session: Session, settings: Settings) -> list[Any]:
+    """Return as many jobs as there are free slots, the most urgent first: more messages would help nobody."""
+    found: list[Any] = []
+    for engine, slots in free_slots(session, settings).items():
+        statement = select(Job.id, Job.rung_at).where(*_due(), Job.engine == engine, Job.rung_at < now() - RING_AGAIN)
+        found += session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(slots))
+    return found
+
+
+def _due() -> tuple[Any, ...]:
+    return Job.state == "queued", or_(Job.not_before.is_(None), Job.not_before <= now())
+
+
+def _ring(session: Session, job_id: int, rung_at: Any) -> bool:
+    """Ring, unless another process has done so since."""
+    unchanged = Job.rung_at.is_(None) if rung_at is None else Job.rung_at == rung_at
+    rung = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == "queued", unchanged)
+        # `updated_at` is what people see change; a ring is no change to them.
+        .values(rung_at=now(), updated_at=Job.updated_at)
+        .execution_options(synchronize_session=False)
+    )
+    if cast("CursorResult[Any]", rung).rowcount != 1:
+        return False
+    job = session.get_one(Job, job_id)
+    ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+    return True
+
+
+class Upkeep:
+    """A thread that reaps and reconciles until it is closed."""
+
+    def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
+        self._tasks: tuple[Callable[[sessionmaker[Session], Settings], int], ...] = (reap, reconcile)
+        self._sessions, self._settings = sessions, settings
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(self._settings.reconcile_s):
+            for task in self._tasks:
+                try:
+                    task(self._sessions, self._settings)
+                except SQLAlchemyError:
+                    log.exception("%s will be tried again", task.__name__)
+
+    def close(self) -> None:
+        """Stop after the present round."""
+        self._closed.set()
+        self._thread.join(timeout=30)

@@ -1,0 +1,1 @@
+"""Jobs: submission, state, timeline, checkpoints, logs, events."""

@@ -1,0 +1,175 @@
+"""Checkpoints: registered once their bytes are proven, kept by a policy, continued from when an attempt dies."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Exists, Select, delete, exists, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.artifacts import service as blobs
+from app.artifacts.store import BlobStore
+from app.auth import AttemptIdentity
+from app.db import reading
+from app.errors import Conflict, Invalid, NotFound
+from app.jobs.timeline import tell
+from app.tables import Base, Blob, Checkpoint, CheckpointFile, Job
+from app.wire import jobs as wire
+from app.wire.problems import Problem
+from app.wire.worker import CheckpointPut
+
+
+def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent: CheckpointPut) -> Checkpoint:
+    """Register a checkpoint whose blobs the server has.
+
+    The same step of the same attempt again is answered with what stands.
+
+    Raises:
+        BlobMissing, BlobCorrupt: a file was not uploaded, or its bytes are not what they were.
+        Conflict: another checkpoint of this step is registered, or a file has another size or MD5 than announced.
+    """
+    standing = session.scalar(
+        select(Checkpoint).where(
+            Checkpoint.job_id == attempt.job_id, Checkpoint.attempt == attempt.number, Checkpoint.step == sent.step
+        )
+    )
+    if standing is not None:
+        return _same(standing, sent)
+    job = session.get_one(Job, attempt.job_id)
+    checkpoint = Checkpoint(
+        job_id=job.id,
+        attempt=attempt.number,
+        step=sent.step,
+        metrics=sent.metrics,
+        fingerprint=sent.fingerprint,
+        files=[_file(session, store, file) for file in _named_once(sent.files)],
+    )
+    session.add(checkpoint)
+    session.flush()
+    size = sum(file.size for file in sent.files)
+    message = f"checkpoint of step {sent.step}, {len(sent.files)} files, {size / 1e6:.1f} MB, verified"
+    tell(session, job.id, "checkpoint", message, attempt=attempt.number, data={"step": sent.step, "size": size})
+    job.version += 1
+    return checkpoint
+
+
+def _same(standing: Checkpoint, sent: CheckpointPut) -> Checkpoint:
+    known = {file.name: file.blob_sha256 for file in standing.files}
+    if known != {file.name: file.sha256 for file in sent.files}:
+        raise Conflict(f"the checkpoint of step {sent.step} is registered with other files", code="checkpoint-differs")
+    return standing
+
+
+def _named_once(files: Sequence[wire.CheckpointFile]) -> Sequence[wire.CheckpointFile]:
+    if not files or len({file.name for file in files}) < len(files):
+        message = "a checkpoint needs files, each with a name of its own"
+        raise Invalid([Problem(code="bad-checkpoint", message=message, pointer="/files")])
+    return files
+
+
+def _file(session: Session, store: BlobStore, file: wire.CheckpointFile) -> CheckpointFile:
+    blob = blobs.get_blob(session, store, file.sha256)
+    if (blob.size, blob.md5) != (file.size, file.md5):
+        raise Conflict(
+            f"{file.name} is announced with {file.size} bytes and MD5 {file.md5}, "
+            f"but its blob has {blob.size} bytes and MD5 {blob.md5}",
+            code="checkpoint-differs",
+        )
+    return CheckpointFile(name=file.name, role=file.role, blob_sha256=blob.sha256, blob=blob)
+
+
+def retain(session: Session, job_id: int) -> list[str]:
+    """Forget all but the newest checkpoints, as the job's policy says.
+
+    Returns the digests of the blobs to which nothing refers any more; their rows are gone, the caller removes the bytes
+    after the commit.
+    """
+    policy = wire.CheckpointPolicy.model_validate(session.get_one(Job, job_id).checkpoint_policy)
+    digests: set[str] = set()
+    for old in session.scalars(_newest_first(job_id).offset(policy.keep_last)).all():
+        digests |= {file.blob_sha256 for file in old.files}
+        session.delete(old)
+    session.flush()
+    statement = delete(Blob).where(Blob.sha256.in_(digests), *(~reference for reference in _references()))
+    return list(session.scalars(statement.returning(Blob.sha256))) if digests else []
+
+
+def _references() -> Iterator[Exists]:
+    """Yield one condition for every column of the database that can name a blob."""
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            if key.column.table is Blob.__table__:
+                yield exists().where(key.parent == Blob.sha256)
+
+
+def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Sequence[str]) -> None:
+    """Remove the bytes of blobs that the database does not know (any more)."""
+    with reading(sessions) as session:
+        back = set(session.scalars(select(Blob.sha256).where(Blob.sha256.in_(digests))))
+    for digest in set(digests) - back:
+        store.remove(digest)
+
+
+def _newest_first(job_id: int) -> Select[Checkpoint]:
+    return select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
+
+
+def newest_step(session: Session, job_id: int) -> int:
+    """Return the step of a job's newest checkpoint, 0 when it has none."""
+    return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id)) or 0
+
+
+def newest_good(session: Session, store: BlobStore, job_id: int) -> Checkpoint | None:
+    """Return the newest checkpoint of a job whose every file is there with the right bytes."""
+    for checkpoint in session.scalars(_newest_first(job_id)):
+        if all(store.intact(file.blob_sha256) for file in checkpoint.files):
+            return checkpoint
+    return None
+
+
+def listed(session: Session, job_id: int) -> list[wire.CheckpointView]:
+    """Return a job's checkpoints, newest step first."""
+    return [view(row) for row in session.scalars(_newest_first(job_id))]
+
+
+def find_file(session: Session, job_id: int, checkpoint_id: int, name: str) -> CheckpointFile:
+    """Return one file of a checkpoint of this job. Raises NotFound."""
+    row = session.scalar(
+        select(CheckpointFile)
+        .join(Checkpoint, Checkpoint.id == CheckpointFile.checkpoint_id)
+        .where(Checkpoint.job_id == job_id, Checkpoint.id == checkpoint_id, CheckpointFile.name == name)
+    )
+    if row is None:
+        raise NotFound(
+            f"job {job_id} has no checkpoint {checkpoint_id} with a file {name}",
+            hint="Only the newest checkpoints are kept; the job's list shows which.",
+        )
+    return row
+
+
+def view(row: Checkpoint) -> wire.CheckpointView:
+    """Return what a client reads."""
+    return wire.CheckpointView(
+        id=row.id,
+        job_id=row.job_id,
+        attempt=row.attempt,
+        step=row.step,
+        created_at=row.created_at,
+        files=file_views(row),
+        metrics=row.metrics,
+        fingerprint=row.fingerprint,
+    )
+
+
+def file_views(row: Checkpoint) -> list[wire.CheckpointFile]:
+    """Return the files of a checkpoint as clients and workers read them."""
+    return [
+        wire.CheckpointFile.model_validate(
+            {
+                "name": file.name,
+                "role": file.role,
+                "sha256": file.blob_sha256,
+                "md5": file.blob.md5,
+                "size": file.blob.size,
+            }
+        )
+        for file in row.files
+    ]

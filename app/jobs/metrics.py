@@ -1,0 +1,160 @@
+"""Metrics coming in: batches are checked, kept once, and merged into blocks of one key each."""
+
+import math
+import re
+from typing import Any, cast
+
+import numpy as np
+from sqlalchemy import CursorResult, case, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.auth import AttemptIdentity
+from app.errors import AppError, TooLarge
+from app.jobs.metric_blocks import MERGE_CHUNKS, MERGE_ROWS, Batch, Series, merge
+from app.tables import Job, MetricChunk
+
+MAX_BATCH_BYTES = 64 << 20
+MAX_ROWS = 1_000_000
+MAX_KEYS = 2_000
+MAX_STEP = 2**53
+"""Steps beyond this lose their exactness in every JSON reader."""
+
+_KEY = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.+:-]*(/[A-Za-z0-9_.+:-]+){0,7}$")
+
+
+class BadMetrics(AppError):
+    """A batch that is not what the worker protocol says."""
+
+    status = 422
+    code = "bad-metrics"
+
+
+def ingest(session: Session, attempt: AttemptIdentity, seq: int, data: bytes) -> bool:
+    """Keep one batch of an attempt's metrics; return False, changing nothing, when this `seq` was kept before.
+
+    `data` is an Arrow IPC stream as `METRICS_MEDIA_TYPE` describes. The caller has made sure (and keeps sure, by a lock
+    on the attempt's row) that the attempt is running. Raises BadMetrics or TooLarge.
+    """
+    batch = decode(data)
+    pending, pending_rows = _pending(session, attempt.id)
+    full = pending + 1 >= MERGE_CHUNKS or pending_rows + batch.rows >= MERGE_ROWS
+    if not _insert(session, attempt, seq, batch, b"" if full else data):
+        return False
+    if full:
+        merge(session, attempt.id, attempt.job_id, [*_unmerged(session, attempt.id), batch])
+    _note_progress(session, attempt, seq, batch)
+    return True
+
+
+def decode(data: bytes) -> Batch:
+    """Return the steps and values of an Arrow IPC stream. Raises BadMetrics or TooLarge."""
+    import pyarrow as pa
+
+    if len(data) > MAX_BATCH_BYTES:
+        raise TooLarge(f"A batch of metrics has {len(data)} bytes; {MAX_BATCH_BYTES} are accepted.")
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+            table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise BadMetrics(f"The batch is not a readable Arrow IPC stream: {error}.") from error
+    _check_schema(table)
+    steps = table.column("step").to_numpy()
+    _check_steps(steps)
+    columns = {name: _series(steps, table.column(name)) for name in table.column_names if name != "step"}
+    return Batch(steps=steps, columns=columns)
+
+
+def _check_schema(table: Any) -> None:
+    import pyarrow as pa
+
+    names = table.column_names
+    if not names or names[0] != "step" or table.schema.field(0).type != pa.int64() or table.column(0).null_count:
+        raise BadMetrics("The first column must be `step`, 64-bit integers without nulls.")
+    if len(names) != len(set(names)):
+        raise BadMetrics("A key stands twice in the batch.")
+    if not 0 < table.num_rows <= MAX_ROWS or len(names) > MAX_KEYS:
+        raise BadMetrics(f"A batch has 1 to {MAX_ROWS} rows and at most {MAX_KEYS} keys; this one has {table.shape}.")
+    for field in list(table.schema)[1:]:
+        if field.type != pa.float64():
+            raise BadMetrics(f"The column {field.name!r} holds {field.type}, not 64-bit floats.")
+        if len(field.name) > 200 or not _KEY.match(field.name):
+            raise BadMetrics(
+                f"{field.name[:200]!r} is no metric key; they look like `train/rmse_f` or `val/rmse_f/H2O`."
+            )
+
+
+def _check_steps(steps: np.ndarray[Any, Any]) -> None:
+    if steps[0] < 0 or steps[-1] > MAX_STEP or (np.diff(steps) <= 0).any():
+        raise BadMetrics("The steps of a batch must not be negative and must increase strictly.")
+
+
+def _series(steps: np.ndarray[Any, Any], column: Any) -> Series:
+    """Return the rows of a column that are not null. NaN and infinities are values."""
+    if not column.null_count:
+        return Series(steps, column.to_numpy())
+    present = column.is_valid().to_numpy()
+    return Series(steps[present], column.drop_null().to_numpy())
+
+
+def _pending(session: Session, attempt_id: int) -> tuple[int, int]:
+    count, rows = session.execute(
+        select(func.count(), func.coalesce(func.sum(MetricChunk.rows), 0)).where(
+            MetricChunk.attempt_id == attempt_id, ~MetricChunk.merged
+        )
+    ).one()
+    return count, rows
+
+
+def _insert(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch, data: bytes) -> bool:
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    inserted = session.execute(
+        dialect.insert(MetricChunk)
+        .values(
+            attempt_id=attempt.id,
+            seq=seq,
+            job_id=attempt.job_id,
+            first_step=int(batch.steps[0]),
+            last_step=int(batch.steps[-1]),
+            rows=batch.rows,
+            merged=not data,
+            data=data,
+        )
+        .on_conflict_do_nothing()
+    )
+    return cast("CursorResult[Any]", inserted).rowcount == 1
+
+
+def _unmerged(session: Session, attempt_id: int) -> list[Batch]:
+    """Take the batches that wait to be merged, oldest first, and mark them merged."""
+    waiting = (MetricChunk.attempt_id == attempt_id) & ~MetricChunk.merged
+    found = session.scalars(select(MetricChunk.data).where(waiting).order_by(MetricChunk.seq)).all()
+    session.execute(
+        update(MetricChunk).where(waiting).values(merged=True, data=b"").execution_options(synchronize_session=False)
+    )
+    return [decode(data) for data in found]
+
+
+def _note_progress(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch) -> None:
+    """Let the job show the newest values, unless this batch comes late or its attempt is not the newest."""
+    newest = session.scalar(select(func.max(MetricChunk.seq)).where(MetricChunk.attempt_id == attempt.id))
+    latest = session.scalar(select(Job.latest).where(Job.id == attempt.job_id, Job.attempt == attempt.number))
+    if newest != seq or latest is None:
+        return
+    last = int(batch.steps[-1])
+    values = {key: _shown(float(series.values[-1])) for key, series in batch.columns.items() if len(series.values)}
+    session.execute(
+        update(Job)
+        .where(Job.id == attempt.job_id)
+        .values(
+            latest={**latest, **values},
+            step=case((Job.step < last, last), else_=Job.step),
+            version=Job.version + 1,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _shown(value: float) -> float | None:
+    return value if math.isfinite(value) else None

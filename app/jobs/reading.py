@@ -1,0 +1,148 @@
+"""Reading a submission off the wire: JSON, or a multipart form with a config and data files."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Request
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from app import strict_json
+from app.engines.documents import canonical
+from app.errors import AppError, Invalid, TooLarge
+from app.jobs.submission import SubmitRequest
+from app.settings import Settings
+from app.validation import problems_of
+from app.wire.jobs import JobSubmit
+from app.wire.problems import Problem
+
+PLAIN_FIELDS = frozenset({"name", "engine", "kind", "determinism"})
+"""Form fields that are taken as they are; all others are JSON."""
+
+FORM_SPARE_BYTES = 1 << 20
+"""What a form's boundaries and small fields may add to the size of its files."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A submission, and the data files that came with it."""
+
+    document: dict[str, Any]
+    files: list[UploadFile]
+
+
+class UnsupportedMedia(AppError):
+    """Neither JSON nor a form."""
+
+    status = 415
+    code = "unsupported-media-type"
+
+
+async def read_submission(request: Request) -> Sent:
+    """Return what was sent; FastAPI runs this before the route, without any database connection."""
+    settings: Settings = request.app.state.settings
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind == "application/json":
+        return Sent(_object(strict_json.loads(await _limited(request, settings.max_config_bytes))), [])
+    if kind == "multipart/form-data":
+        return await _read_form(request, settings)
+    raise UnsupportedMedia(
+        f"a submission is application/json or multipart/form-data, not {kind or 'without a type'}",
+        hint="curl: -H 'Content-Type: application/json' --data @job.json, or -F config=@input.json -F data=@water.tgz",
+    )
+
+
+Submission = Annotated[Sent, Depends(read_submission)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="The same key and body again return the job of the first time."),
+]
+
+
+def validated(sent: Sent) -> JobSubmit:
+    """Return the submission as a message.
+
+    Raises:
+        Invalid: unknown, missing or mistyped keys, all of them.
+    """
+    try:
+        return JobSubmit.model_validate(sent.document)
+    except ValidationError as error:
+        problems = problems_of(error.errors(include_url=False))
+        if "config" not in sent.document and {"model", "training"} & set(sent.document):
+            hint = 'This looks like the input document itself: send {"config": …} around it.'
+            problems = [problem.model_copy(update={"hint": hint}) for problem in problems]
+        raise Invalid(problems) from None
+
+
+def identified(sent: Sent, key: str | None) -> SubmitRequest:
+    """Return a submission with the digest over all that was sent, data files included."""
+    digest = hashlib.sha256(canonical(sent.document).encode())
+    for file in sent.files:
+        file.file.seek(0)
+        digest.update(f"\0{file.filename}\0".encode())
+        content = hashlib.sha256()
+        while chunk := file.file.read(1 << 20):
+            content.update(chunk)
+        digest.update(content.digest())
+        file.file.seek(0)
+    return SubmitRequest(document=sent.document, digest=digest.hexdigest(), key=key)
+
+
+async def _limited(request: Request, limit: int) -> bytes:
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise TooLarge(
+                f"the submission is larger than {limit} bytes", hint="CAIRN_MAX_CONFIG_BYTES sets the limit."
+            )
+    return bytes(data)
+
+
+async def _read_form(request: Request, settings: Settings) -> Sent:
+    announced = request.headers.get("content-length", "0")
+    if announced.isdigit() and int(announced) > settings.max_upload_bytes + FORM_SPARE_BYTES:
+        raise TooLarge(
+            f"the upload is larger than {settings.max_upload_bytes} bytes",
+            hint="CAIRN_MAX_UPLOAD_BYTES sets the limit.",
+        )
+    form = await request.form(max_files=100, max_fields=100, max_part_size=settings.max_config_bytes)
+    files = [item for item in form.getlist("data") if isinstance(item, UploadFile)]
+    document = await _form_document(form, settings.max_config_bytes)
+    return Sent(document, files)
+
+
+async def _form_document(form: FormData, limit: int) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        if name == "data":
+            continue
+        text = await _text(name, value, limit)
+        if name == "submission":
+            document = _object(strict_json.loads(text, "the field `submission`")) | document
+        elif name in PLAIN_FIELDS:
+            document[name] = text.decode(errors="replace")
+        elif name == "tags":
+            document.setdefault("tags", []).append(text.decode(errors="replace"))
+        else:
+            document[name] = strict_json.loads(text, f"the field `{name}`")
+    return document
+
+
+async def _text(name: str, value: UploadFile | str, limit: int) -> bytes:
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
+    data = await value.read(limit + 1)
+    if len(data) > limit:
+        raise TooLarge(f"the field `{name}` is larger than {limit} bytes")
+    return data
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    shown = json.dumps(value)[:40]
+    raise Invalid([Problem(code="not-an-object", message=f"a submission is a JSON object, not {shown}", pointer="")])

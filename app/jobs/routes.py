@@ -1,0 +1,188 @@
+"""Jobs over REST."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from app import auth
+from app.artifacts.store import Blobs
+from app.artifacts.transfer import download
+from app.db import ReadSession, WriteSession, reading
+from app.engines.registry import ENGINES
+from app.jobs import checkpoints, logs, service, submission, timeline, transitions
+from app.jobs.reading import IdempotencyKey, Submission, identified, validated
+from app.strict_json import StrictRoute
+from app.wire.base import Message
+from app.wire.jobs import CheckpointView, Event, JobDetail, JobPage, JobState, JobSubmit, JobView, Resolution
+from app.wire.problems import ErrorBody
+from app.wire.system import EngineView
+
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["jobs"],
+    route_class=StrictRoute,
+    dependencies=[Depends(auth.user)],
+    responses={code: {"model": ErrorBody} for code in (401, 404, 409, 422)},
+)
+
+JobId = Annotated[int, Path(ge=1, lt=2**63)]
+Number = Annotated[int | None, Query(alias="attempt", ge=1, lt=2**31, description="Execution; default: the newest.")]
+
+SUBMIT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": JobSubmit.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "config": {"type": "string", "format": "binary", "description": "input.json"},
+                        "submission": {"type": "string", "description": "Or the whole submission, as JSON."},
+                        "data": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+class CancelRequest(Message):
+    """How to cancel."""
+
+    now: bool = False
+    reason: str | None = None
+
+
+@router.post("/jobs", status_code=201, openapi_extra=SUBMIT_BODY, responses={200: {"model": JobDetail}})
+def submit_job(
+    request: Request,
+    response: Response,
+    sent: Submission,
+    session: WriteSession,
+    idempotency_key: IdempotencyKey = None,
+) -> JobDetail:
+    """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known."""
+    identity = identified(sent, idempotency_key)
+    # Resolution takes a tenth of a second: it runs before this request takes the write lock.
+    with reading(request.app.state.sessions) as reader:
+        earlier = submission.find_repeated(reader, identity)
+        prepared = None if earlier else submission.prepare(reader, validated(sent))
+    job, new = (earlier, False) if prepared is None else submission.create(session, prepared, identity)
+    assert job is not None
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    response.headers["ETag"] = etag(job.id, job.version)
+    return service.detail(session, job)
+
+
+@router.post("/configs/resolve", openapi_extra=SUBMIT_BODY)
+def resolve_config(sent: Submission, session: ReadSession) -> Resolution:
+    """Resolve a submission without submitting it: the same path, the same answers."""
+    return submission.prepare(session, validated(sent)).resolution
+
+
+@router.get("/jobs")
+def list_jobs(
+    session: ReadSession,
+    state: Annotated[list[JobState], Query(description="May be given several times.")] = [],  # noqa: B006 - FastAPI copies it
+    engine: str | None = None,
+    name: Annotated[str | None, Query(description="Part of the name, in any case.")] = None,
+    tag: str | None = None,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> JobPage:
+    """List jobs, newest first."""
+    filters = service.Filters(states=state, engine=engine, name=name, tag=tag)
+    return service.listed(session, filters, cursor=cursor, limit=limit)
+
+
+@router.get("/jobs/{job_id}", response_model=JobDetail, responses={304: {"description": "Unchanged"}})
+def show_job(job_id: JobId, request: Request, response: Response, session: ReadSession) -> Any:
+    """Show a job. With `If-None-Match` an unchanged one costs one row and answers 304."""
+    tag = etag(job_id, service.version(session, job_id))
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"ETag": tag})
+    job = service.get(session, job_id)
+    response.headers["ETag"] = etag(job_id, job.version)
+    return service.detail(session, job)
+
+
+def etag(job_id: int, version: int) -> str:
+    """Return the entity tag of a job's representation."""
+    return f'"job-{job_id}-{version}"'
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel_job(
+    job_id: JobId, user: auth.CurrentUser, session: WriteSession, body: CancelRequest | None = None
+) -> JobView:
+    """Cancel a job. One that runs writes a last checkpoint first, unless `now`."""
+    body = body or CancelRequest()
+    reason = body.reason or f"cancelled by {user.name}"
+    transitions.cancel(session, job_id, at_once=body.now, reason=reason)
+    return service.view(service.get(session, job_id))
+
+
+@router.get("/jobs/{job_id}/events")
+def list_events(
+    job_id: JobId,
+    session: ReadSession,
+    after: Annotated[int, Query(ge=0, lt=2**63, description="Only events with a larger id.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> list[Event]:
+    """What happened to a job, oldest first."""
+    service.version(session, job_id)
+    return timeline.events(session, job_id, after=after, limit=limit)
+
+
+@router.get("/jobs/{job_id}/logs", response_class=PlainTextResponse)
+def read_logs(
+    job_id: JobId,
+    session: ReadSession,
+    number: Number = None,
+    tail: Annotated[int | None, Query(ge=0, le=100_000, description="Only the last lines.")] = None,
+    offset: Annotated[int, Query(ge=0, lt=2**63, description="First byte.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=8 << 20, description="Bytes at most.")] = 1 << 20,
+) -> Response:
+    """The log of an execution as plain text: its last lines, or a range of bytes. `X-Log-Size` is the whole size."""
+    attempt = service.find_attempt(session, job_id, number)
+    size = attempt.log_size if attempt else 0
+    headers = {"X-Log-Size": str(size), "X-Attempt": str(attempt.number if attempt else 0), "Cache-Control": "no-store"}
+    if attempt is None:
+        return PlainTextResponse(b"", headers=headers)
+    if tail is not None:
+        return PlainTextResponse(logs.tail(session, attempt.id, size, tail), headers=headers)
+    stop = min(size, offset + limit)
+    return PlainTextResponse(b"".join(logs.read(session, attempt.id, offset, stop)), headers=headers)
+
+
+@router.get("/jobs/{job_id}/checkpoints")
+def list_checkpoints(job_id: JobId, session: ReadSession) -> list[CheckpointView]:
+    """A job's checkpoints, newest step first."""
+    service.version(session, job_id)
+    return checkpoints.listed(session, job_id)
+
+
+@router.get("/jobs/{job_id}/checkpoints/{checkpoint_id}/{name}")
+@router.head("/jobs/{job_id}/checkpoints/{checkpoint_id}/{name}", include_in_schema=False)
+def download_checkpoint(
+    request: Request, job_id: JobId, checkpoint_id: JobId, name: str, session: ReadSession, store: Blobs
+) -> Response:
+    """One file of a checkpoint, verified before it is sent. Range, If-None-Match and If-Range are honoured."""
+    file = checkpoints.find_file(session, job_id, checkpoint_id, name)
+    return download(request, store, file.blob_sha256, file_name=file.name)
+
+
+@router.get("/engines")
+def list_engines() -> list[EngineView]:
+    """The engines that jobs can be submitted for."""
+    return [service.engine_view(engine) for engine in ENGINES]
+
+
+@router.get("/engines/{name}/schema")
+def show_schema(name: str) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of an engine's config, for editors."""
+    return service.known_engine(name).schema()

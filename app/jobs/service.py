@@ -1,0 +1,200 @@
+"""Jobs as clients read them."""
+
+import base64
+import binascii
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+
+from sqlalchemy import ColumnElement, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session, load_only
+
+from app.engines import registry
+from app.engines.base import Engine
+from app.errors import Invalid, NotFound
+from app.tables import Attempt, Dataset, Job, JobDataset
+from app.wire.jobs import AttemptView, JobDetail, JobPage, JobView, Progress
+from app.wire.problems import Problem
+from app.wire.system import EngineView
+
+LISTED = (
+    Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
+    Job.step, Job.total_steps, Job.phase, Job.steps_per_s, Job.latest, Job.attempt, Job.cause, Job.tags, Job.priority,
+    Job.seed, Job.determinism, Job.digest, Job.version,
+)  # fmt: skip
+"""What `JobView` needs: a list reads no configs."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which jobs a list shows; None and empty mean all."""
+
+    states: Collection[str] = ()
+    engine: str | None = None
+    name: str | None = None
+    tag: str | None = None
+
+
+def get(session: Session, job_id: int) -> Job:
+    """Return a job. Raises NotFound."""
+    job = session.get(Job, job_id)
+    if job is None:
+        raise missing(job_id)
+    return job
+
+
+def missing(job_id: int) -> NotFound:
+    """Return the error for a job that does not exist."""
+    return NotFound(f"there is no job {job_id}", hint="`cairn ls` lists them.")
+
+
+def version(session: Session, job_id: int) -> int:
+    """Return a job's version: one column of one row, so that asking again costs nothing. Raises NotFound."""
+    found = session.scalar(select(Job.version).where(Job.id == job_id))
+    if found is None:
+        raise missing(job_id)
+    return found
+
+
+def listed(session: Session, filters: Filters, *, cursor: str | None = None, limit: int = 50) -> JobPage:
+    """Return one page of jobs, newest first, in one query."""
+    statement = select(Job).options(load_only(*LISTED)).where(*_conditions(session, filters))
+    if cursor is not None:
+        statement = statement.where(Job.id < _read_cursor(cursor))
+    rows = session.scalars(statement.order_by(Job.id.desc()).limit(limit + 1)).all()
+    more = len(rows) > limit
+    return JobPage(
+        items=[view(row) for row in rows[:limit]],
+        next_cursor=_cursor(rows[limit - 1].id) if more else None,
+    )
+
+
+def _conditions(session: Session, filters: Filters) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if filters.states:
+        conditions.append(Job.state.in_(filters.states))
+    if filters.engine is not None:
+        conditions.append(Job.engine == filters.engine)
+    if filters.name:
+        conditions.append(Job.name.icontains(filters.name, autoescape=True))
+    if filters.tag is not None:
+        conditions.append(_has_tag(session, filters.tag))
+    return conditions
+
+
+def _has_tag(session: Session, tag: str) -> ColumnElement[bool]:
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(Job.tags, JSONB).contains([tag])
+    each = func.json_each(Job.tags).table_valued("value")
+    return select(each.c.value).where(each.c.value == tag).exists()
+
+
+def _cursor(job_id: int) -> str:
+    return base64.urlsafe_b64encode(f"before:{job_id}".encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        number = int(text.removeprefix("before:"))
+    except (binascii.Error, ValueError):
+        number = -1
+    if not 0 <= number < 2**63:
+        message = "query parameter `cursor`: this is not a cursor of this list"
+        raise Invalid([Problem(code="bad-cursor", message=message, hint="Leave it out to begin with the newest job.")])
+    return number
+
+
+def view(job: Job) -> JobView:
+    """Return a job as lists show it."""
+    return JobView.model_validate(_fields(job))
+
+
+def detail(session: Session, job: Job) -> JobDetail:
+    """Return a job as its own page shows it."""
+    attempts = session.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
+    datasets = session.scalars(select(Dataset).join(JobDataset).where(JobDataset.job_id == job.id).order_by(Dataset.id))
+    return JobDetail.model_validate(
+        _fields(job)
+        | {
+            "submitted": job.submitted,
+            "resolved": job.resolved,
+            "origins": job.origins,
+            "seeds": job.seeds,
+            "warnings": job.warnings,
+            "attempts": [attempt_view(row) for row in attempts],
+            "datasets": [f"dataset:{row.name}@{row.version}" for row in datasets],
+            "stop_reason": job.stop_reason,
+        }
+    )
+
+
+def _fields(job: Job) -> dict[str, object]:
+    fields: dict[str, object] = {name: getattr(job, name) for name in JobView.model_fields if name != "progress"}
+    return fields | {"progress": progress(job)}
+
+
+def progress(job: Job) -> Progress:
+    """Return where a job stands, with the time left at its present speed."""
+    eta_s = (job.total_steps - job.step) / job.steps_per_s if job.steps_per_s else None
+    return Progress(
+        step=job.step,
+        total_steps=job.total_steps,
+        phase=job.phase,
+        steps_per_s=job.steps_per_s,
+        eta_s=eta_s if job.state == "running" else None,
+        latest=job.latest,
+    )
+
+
+def attempt_view(row: Attempt) -> AttemptView:
+    """Return one execution as clients read it."""
+    return AttemptView.model_validate(
+        {
+            "number": row.number,
+            "state": row.state,
+            "worker": row.worker_name,
+            "started_at": row.started_at,
+            "ended_at": row.ended_at,
+            "start_step": row.start_step,
+            "cause": row.cause,
+            "environment": row.environment,
+        }
+    )
+
+
+def find_attempt(session: Session, job_id: int, number: int | None) -> Attempt | None:
+    """Return an execution of a job, the newest without a number; None when it has none yet.
+
+    Raises:
+        NotFound: there is no such job, or no execution of that number.
+    """
+    version(session, job_id)
+    statement = select(Attempt).where(Attempt.job_id == job_id)
+    if number is None:
+        return session.scalar(statement.order_by(Attempt.number.desc()).limit(1))
+    row = session.scalar(statement.where(Attempt.number == number))
+    if row is None:
+        raise NotFound(f"job {job_id} has no execution {number}")
+    return row
+
+
+def engine_view(engine: Engine) -> EngineView:
+    """Return an engine as clients read it."""
+    return EngineView(
+        name=engine.name,
+        title=engine.title,
+        library=engine.library,
+        version=installed_version(engine.library),
+        headline=list(engine.headline()),
+        learning_curve_name=engine.learning_curve_name(),
+    )
+
+
+def known_engine(name: str) -> Engine:
+    """Return an engine by name. Raises NotFound."""
+    engine = registry.get(name)
+    if engine is None:
+        raise NotFound(f"there is no engine {name}", hint="GET /api/v1/engines lists them.")
+    return engine

@@ -1,0 +1,222 @@
+"""Every change of a job's state. Nothing else writes `jobs.state`, `jobs.attempt` or `attempts.state`.
+
+Each is a compare-and-swap: an UPDATE that names the state it expects and does nothing when somebody was faster. Rows are
+locked in one order, attempt before job, so that two transitions never wait for each other.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.auth import hash_token, new_token, superseded
+from app.errors import Conflict, NotFound
+from app.jobs import checkpoints
+from app.jobs.rules import Ending, Outcome, Verdict, decide
+from app.jobs.timeline import tell
+from app.queue import ring_after_commit
+from app.settings import Settings
+from app.tables import Attempt, Checkpoint, Job, Worker
+from app.tables.base import now
+from app.wire.jobs import FINAL_STATES, Cause
+from app.wire.worker import ClaimRequest
+
+WAITING = frozenset({"checking", "queued", "paused"})
+ACTIVE = frozenset({"running", "stopping"})
+IDLE = {"phase": None, "steps_per_s": None, "stop_how": None, "stop_reason": None}
+"""What a job without a running attempt looks like."""
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A claim that was granted. The token is shown this once; only its hash is stored."""
+
+    job: Job
+    attempt: Attempt
+    token: str
+
+
+def enqueue(session: Session, job: Job) -> None:
+    """Put a new job into the queue and ring for it after the commit."""
+    job.state, job.attempt, job.queued_at, job.rung_at = "queued", 0, now(), now()
+    session.add(job)
+    session.flush()
+    tell(session, job.id, "submitted", f"submitted and queued: {job.total_steps} steps, seed {job.seed}")
+    ring_after_commit(session, job.engine, job.id, 1)
+
+
+def claim(
+    session: Session, worker: Worker, request: ClaimRequest, resume_from: Checkpoint | None, settings: Settings
+) -> Claimed:
+    """Give the execution that a worker asks for to it, if nobody else has it.
+
+    Raises:
+        Conflict: `not-claimable`: the job is gone, taken, over, not due yet, or not for this worker's engines.
+    """
+    at, start_step = now(), resume_from.step if resume_from else 0
+    granted = _swap(
+        session,
+        request.job_id,
+        {"queued"},
+        Job.attempt == request.attempt - 1,
+        Job.engine.in_(list(worker.engines)),
+        or_(Job.not_before.is_(None), Job.not_before <= at),
+        values=IDLE
+        | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": start_step}
+        | {"started_at": func.coalesce(Job.started_at, at), "not_before": None},
+    )
+    if not granted:
+        raise _not_claimable(session, worker, request)
+    token = new_token("attempt")
+    attempt = Attempt(
+        job_id=request.job_id,
+        number=request.attempt,
+        state="running",
+        worker_id=worker.id,
+        worker_name=worker.name,
+        token_sha256=hash_token(token),
+        lease_expires_at=at + timedelta(seconds=settings.lease_s),
+        start_step=start_step,
+        started_at=at,
+    )
+    session.add(attempt)
+    session.flush()
+    where = f"from the checkpoint of step {start_step}" if resume_from else "from the start"
+    message = f"taken by {worker.name} on {worker.host}, {where}"
+    tell(session, request.job_id, "claimed", message, attempt=request.attempt, data={"worker": worker.name})
+    return Claimed(session.get_one(Job, request.job_id, populate_existing=True), attempt, token)
+
+
+def _not_claimable(session: Session, worker: Worker, request: ClaimRequest) -> Conflict:
+    job = session.get(Job, request.job_id, populate_existing=True)
+    if job is None:
+        why = "it does not exist"
+    elif job.engine not in worker.engines:
+        why = f"it needs the engine {job.engine}, which this worker lacks"
+    elif job.state != "queued":
+        why = f"it is {job.state}"
+    elif job.attempt != request.attempt - 1:
+        why = f"its next execution is number {job.attempt + 1}"
+    else:
+        why = f"it is not due before {job.not_before}"
+    message = f"execution {request.attempt} of job {request.job_id} cannot be claimed: {why}"
+    return Conflict(message, code="not-claimable", hint="Forget this message.")
+
+
+def end(
+    session: Session, attempt_id: int, outcome: Outcome, *, step: int, cause: Cause | None, settings: Settings
+) -> str:
+    """End a running attempt as proposed, decide what becomes of its job, and return the job's new state.
+
+    Raises:
+        Conflict: `attempt-superseded`: the attempt is not running any more.
+    """
+    attempt = session.get_one(Attempt, attempt_id, with_for_update=True, populate_existing=True)
+    if attempt.state != "running":
+        raise superseded(attempt.number, attempt.state)
+    job = session.get_one(Job, attempt.job_id, with_for_update=True, populate_existing=True)
+    newest = checkpoints.newest_step(session, job.id)
+    ending = Ending(
+        outcome=outcome,
+        step=step,
+        total_steps=job.total_steps,
+        cancelling=job.state == "stopping",
+        cause=cause,
+        fruitless=_fruitless(session, job.id, attempt.number, newest),
+        max_attempts=settings.max_attempts,
+    )
+    verdict = decide(ending)
+    attempt.state, attempt.ended_at = verdict.attempt, now()
+    attempt.cause = verdict.cause.model_dump() if verdict.cause else None
+    session.flush()
+    _conclude(session, job, attempt.number, verdict, ending, newest)
+    return verdict.job
+
+
+def _conclude(session: Session, job: Job, number: int, verdict: Verdict, ending: Ending, newest: int) -> None:
+    values: dict[str, Any] = dict(IDLE)
+    if verdict.job == "queued":
+        values |= {"queued_at": now(), "step": newest} | _when(verdict.pause_s)
+    else:
+        values |= {"ended_at": now(), "step": ending.step}
+        values |= {"cause": verdict.cause.model_dump() if verdict.cause else None}
+        values |= {"stop_reason": job.stop_reason}
+    swapped = _swap(session, job.id, ACTIVE, Job.attempt == number, values=values | {"state": verdict.job})
+    assert swapped, f"job {job.id} changed under the lock of its attempt {number}"
+    kind = "requeued" if verdict.job == "queued" else verdict.job
+    data = verdict.cause.model_dump(exclude_none=True) if verdict.cause else {}
+    tell(session, job.id, kind, verdict.message, attempt=number, data=data)
+    if verdict.job == "queued" and not verdict.pause_s:
+        ring_after_commit(session, job.engine, job.id, number + 1)
+
+
+def _when(pause_s: float) -> dict[str, Any]:
+    """Return when a requeued job is rung: at once, or by the reconciler once its pause is over."""
+    if not pause_s:
+        return {"not_before": None, "rung_at": now()}
+    return {"not_before": now() + timedelta(seconds=pause_s), "rung_at": None}
+
+
+def _fruitless(session: Session, job_id: int, number: int, newest: int) -> int:
+    """Count lost and killed executions, this one included, that started no earlier than the newest checkpoint."""
+    rows = session.execute(
+        select(Attempt.state, Attempt.cause).where(
+            Attempt.job_id == job_id, Attempt.number < number, Attempt.start_step >= newest
+        )
+    )
+    return 1 + sum(1 for state, cause in rows if state == "lost" or cause is not None)
+
+
+def expire(session: Session, attempt_id: int, settings: Settings) -> str | None:
+    """End an attempt whose lease has run out; return the job's new state, or None when it was renewed meanwhile."""
+    attempt = session.get_one(Attempt, attempt_id, with_for_update=True, populate_existing=True)
+    if attempt.state != "running" or attempt.lease_expires_at > now():
+        return None
+    step = session.get_one(Job, attempt.job_id).step
+    cause = Cause(
+        failure="host-lost",
+        message=f"{attempt.worker_name} was not heard of for {settings.lease_s:.0f} s",
+        step=step,
+    )
+    return end(session, attempt_id, "lost", step=step, cause=cause, settings=settings)
+
+
+def cancel(session: Session, job_id: int, *, at_once: bool, reason: str) -> None:
+    """Cancel a job: one that waits is over; one that runs is asked to stop, after a checkpoint unless `at_once`.
+
+    Asking again changes nothing, except that `at_once` overrules an earlier request for a checkpoint first.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: `job-finished`: it is completed or failed.
+    """
+    ended = IDLE | {"state": "cancelled", "ended_at": now(), "stop_reason": reason}
+    if _swap(session, job_id, WAITING, values=ended):
+        tell(session, job_id, "cancelled", f"cancelled before it ran: {reason}")
+        return
+    how = "now" if at_once else "checkpoint"
+    stopping = {"state": "stopping", "stop_how": how, "stop_reason": reason}
+    overruled = or_(Job.state == "running", Job.stop_how != how) if at_once else Job.state == "running"
+    if _swap(session, job_id, ACTIVE, overruled, values=stopping):
+        words = "at once" if at_once else "after a checkpoint"
+        tell(session, job_id, "stop-requested", f"asked to stop {words}: {reason}")
+        return
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}")
+    if job.state in FINAL_STATES - {"cancelled"}:
+        raise Conflict(f"job {job_id} is {job.state} already", code="job-finished")
+
+
+def _swap(session: Session, job_id: int, states: Collection[str], *conditions: Any, values: Mapping[str, Any]) -> bool:
+    """Change a job that is in one of `states` and meets the conditions; return whether it was."""
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(states), *conditions)
+        .values(version=Job.version + 1, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1

@@ -1,0 +1,189 @@
+"""The worker protocol, server side: one short function per message. Mirrors `worker/client.py`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.artifacts.store import Blobs
+from app.auth import CurrentAttempt, CurrentWorker
+from app.db import WriteSession, reading
+from app.fleet import service as fleet
+from app.jobs import checkpoints, leases, logs, timeline, transitions
+from app.settings import Settings
+from app.strict_json import StrictRoute
+from app.tables import Attempt, Checkpoint, Dataset, JobDataset
+from app.wire.jobs import CheckpointPolicy, CheckpointView
+from app.wire.worker import (
+    AttemptEvents,
+    CheckpointGrant,
+    CheckpointPut,
+    Claim,
+    ClaimRequest,
+    DatasetGrant,
+    End,
+    EndAnswer,
+    Heartbeat,
+    HeartbeatAnswer,
+    Hello,
+    LogAnswer,
+    Presence,
+    PresenceAnswer,
+    Welcome,
+)
+
+MAX_MESSAGE_BYTES = 64 << 20
+"""Largest message. Workers ship metrics and logs in pieces far below this; checkpoints travel as blobs."""
+
+router = APIRouter(prefix="/api/v1/worker", tags=["worker"], route_class=StrictRoute, max_body_size=MAX_MESSAGE_BYTES)
+
+Offset = Annotated[int, Query(ge=0, lt=2**63)]
+
+
+async def _body(request: Request) -> bytes:
+    return await request.body()
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+Bytes = Annotated[bytes, Depends(_body)]
+CurrentSettings = Annotated[Settings, Depends(_settings)]
+
+
+@router.post("/hello")
+def hello(message: Hello, _: CurrentWorker, session: WriteSession, settings: CurrentSettings) -> Welcome:
+    """A worker process introduces itself."""
+    return fleet.introduce(session, message, settings)
+
+
+@router.post("/presence")
+def presence(message: Presence, _: CurrentWorker, session: WriteSession) -> PresenceAnswer:
+    """A worker is alive."""
+    return PresenceAnswer(drain=fleet.note_presence(session, message).drain)
+
+
+@router.post("/claim")
+def claim(
+    request: Request,
+    message: ClaimRequest,
+    _: CurrentWorker,
+    session: WriteSession,
+    store: Blobs,
+    settings: CurrentSettings,
+) -> Claim:
+    """A worker takes a job."""
+    # Looking for the checkpoint may hash files: done before the write lock is taken. No new one can appear meanwhile,
+    # because a job that waits has no attempt that could register it.
+    with reading(request.app.state.sessions) as reader:
+        resume_from = checkpoints.newest_good(reader, store, message.job_id)
+    worker = fleet.get(session, message.worker_id)
+    claimed = transitions.claim(session, worker, message, resume_from, settings)
+    return _claim(session, claimed, resume_from, settings)
+
+
+def _claim(session: Session, claimed: transitions.Claimed, resume_from: Checkpoint | None, settings: Settings) -> Claim:
+    job, attempt = claimed.job, claimed.attempt
+    return Claim.model_validate(
+        {
+            "job_id": job.id,
+            "job_name": job.name,
+            "kind": job.kind,
+            "attempt": attempt.number,
+            "attempt_id": attempt.id,
+            "token": claimed.token,
+            "heartbeat_s": settings.heartbeat_s,
+            "lease_s": settings.lease_s,
+            "engine": job.engine,
+            "config": job.resolved,
+            "submitted": job.submitted["config"],
+            "seed": job.seed,
+            "seeds": job.seeds,
+            "determinism": job.determinism,
+            "total_steps": job.total_steps,
+            "start_mode": job.start_mode,
+            "resume_from": resume_from
+            and CheckpointGrant(step=resume_from.step, files=checkpoints.file_views(resume_from)),
+            "datasets": [_grant(row) for row in session.scalars(_datasets(job.id))],
+            "checkpoints": CheckpointPolicy.model_validate(job.checkpoint_policy),
+            "file_stem": job.file_stem,
+            "next_event_seq": attempt.event_seq + 1,
+        }
+    )
+
+
+def _datasets(job_id: int) -> Select[Dataset]:
+    return select(Dataset).join(JobDataset).where(JobDataset.job_id == job_id).order_by(Dataset.id)
+
+
+def _grant(row: Dataset) -> DatasetGrant:
+    return DatasetGrant(
+        name=row.name, version=row.version, digest=row.digest, blob_sha256=row.blob_sha256, size=row.size
+    )
+
+
+@router.post("/attempts/{attempt_id}/heartbeat")
+def heartbeat(
+    message: Heartbeat, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings
+) -> HeartbeatAnswer:
+    """An attempt is alive; the answer says whether it shall stop."""
+    return leases.heartbeat(session, attempt, message, settings)
+
+
+@router.post("/attempts/{attempt_id}/logs")
+def log(
+    offset: Offset, body: Bytes, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings
+) -> LogAnswer:
+    """The bytes of the log from an offset on; the answer says how many the server has."""
+    leases.hold(session, attempt, settings)
+    return LogAnswer(size=logs.append(session, attempt, offset, body))
+
+
+@router.post("/attempts/{attempt_id}/events", status_code=204)
+def events(message: AttemptEvents, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> None:
+    """Lines for the job's timeline; those that are there already change nothing."""
+    leases.hold(session, attempt, settings)
+    timeline.append(session, attempt, message.events)
+
+
+@router.put("/attempts/{attempt_id}/environment", status_code=204)
+def environment(
+    message: dict[str, Any], attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings
+) -> None:
+    """Hardware and library versions of an attempt."""
+    leases.hold(session, attempt, settings)
+    session.get_one(Attempt, attempt.id).environment = message
+    timeline.touch(session, attempt.job_id)
+
+
+@router.post("/attempts/{attempt_id}/checkpoints")
+def checkpoint(
+    request: Request,
+    message: CheckpointPut,
+    attempt: CurrentAttempt,
+    session: WriteSession,
+    store: Blobs,
+    settings: CurrentSettings,
+    background: BackgroundTasks,
+) -> CheckpointView:
+    """A checkpoint whose blobs the server has."""
+    for file in message.files:
+        store.intact(file.sha256)  # hashes what this process has not seen yet, before the write lock is taken
+    leases.hold(session, attempt, settings)
+    row = checkpoints.register(session, store, attempt, message)
+    dropped = checkpoints.retain(session, attempt.job_id)
+    if dropped:
+        background.add_task(checkpoints.sweep, request.app.state.sessions, store, dropped)
+    return checkpoints.view(row)
+
+
+@router.post("/attempts/{attempt_id}/end")
+def end(message: End, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> EndAnswer:
+    """A worker proposes how the attempt ended; the answer is what the server made of it."""
+    state = transitions.end(
+        session, attempt.id, message.outcome, step=message.step, cause=message.cause, settings=settings
+    )
+    return EndAnswer.model_validate({"job_state": state})
