@@ -37,8 +37,10 @@ def _of_finite(series: Series, usable: Array, points: int) -> Array:
     ends = np.array([values.argmin(), values.argmax()])
     # Scaled to avoid an overflow in the areas that the algorithm compares.
     scale = np.abs(values[ends]).max()
-    inner = MinMaxLTTBDownsampler().downsample(steps, values / scale if scale > 1e100 else values, n_out=points - 2)
-    return usable[np.unique(np.concatenate([inner.astype(np.int64), ends]))]
+    scaled = values / scale if scale > 1e100 else values
+    downsampler: Any = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]  # it ships half of its types
+    inner = downsampler.downsample(steps, scaled, n_out=points - 2).astype(np.int64)
+    return np.asarray(usable[np.unique(np.concatenate([inner, ends]))])
 
 
 def _run_edges(odd: Array) -> Array:

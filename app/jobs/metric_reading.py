@@ -86,8 +86,10 @@ def _of_attempt(
     if first is not None:
         blocks = blocks.where(MetricBlock.last_step >= first)
         chunks = chunks.where(MetricChunk.last_step >= first)
-    for key, *columns in session.execute(blocks.order_by(MetricBlock.key, MetricBlock.first_step)):
-        yield key, block_series(*columns).between(first, last)
+    for key, start, stop, rows, steps, values in session.execute(
+        blocks.order_by(MetricBlock.key, MetricBlock.first_step)
+    ):
+        yield key, block_series(start, stop, rows, steps, values).between(first, last)
     for data in session.scalars(chunks.order_by(MetricChunk.seq)):
         columns_of = decode(data).columns
         for key in keys:

@@ -218,6 +218,22 @@ class MetricSeries(View):
     )
 
 
+class MetricKey(View):
+    """What was measured under one key."""
+
+    key: str
+    count: int
+    first_step: int
+    last_step: int
+    last: float | None = Field(description="Newest value; null stands for NaN or infinity.")
+
+
+class MetricKeys(View):
+    """Answer of the route that lists metric keys, sorted."""
+
+    keys: list[MetricKey]
+
+
 class Invalid(View):
     """Answer to a submission that would not run."""
 
