@@ -16,6 +16,9 @@ from app.wire.jobs import MetricKey
 FAR = 2**62
 """Beyond every step."""
 
+WINDOW_ROWS = 16_384
+"""Rows of a table that are held at a time while it is exported."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -164,7 +167,9 @@ def aligned(columns: dict[str, Series]) -> tuple[Array, dict[str, Array], dict[s
     return steps, values, present
 
 
-def windows(session: Session, job_id: int, first: int | None, last: int | None, rows: int) -> list[tuple[int, int]]:
+def windows(
+    session: Session, job_id: int, first: int | None, last: int | None, rows: int = WINDOW_ROWS
+) -> list[tuple[int, int]]:
     """Return step ranges that cover the history, each of roughly `rows` steps of the key measured most often."""
     keys = list_keys(session, job_id)
     if not keys:
