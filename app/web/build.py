@@ -106,7 +106,6 @@ def main() -> None:
         raise SystemExit(str(error)) from None
     files = json.loads((ASSETS / "dist" / "manifest.json").read_text())["files"]
     log.info("dashboard assets: %s (%d files)", "built" if done else "up to date", len(files))
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import FileResponse, Response
 
 from app.errors import NotFound
@@ -53,13 +53,13 @@ def address(file: str) -> str:
 
 
 @router.get("/assets/{file}")
-def show_asset(request: Request, file: str) -> Response:
+def show_asset(file: str) -> Response:
     """Serve a built file. Its name holds the hash of its content, so browsers may keep it for ever."""
-    bundle = read(request.app.state.assets_dir)
+    bundle = read()
     if bundle is None or file not in bundle.files:
         raise NotFound(f"there is no asset {file}", hint="Reload the page; the server may have been updated.")
     return FileResponse(
-        request.app.state.assets_dir / file,
+        DIST / file,
         media_type=MEDIA_TYPES.get(Path(file).suffix, "application/octet-stream"),
         headers={"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"},
     )

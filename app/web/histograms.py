@@ -35,12 +35,11 @@ class Histogram:
 
 
 def draw(kind: str, title: str, unit: str, data: Any) -> Histogram | None:
-    """Return the drawing of `{"low": …, "high": …, "counts": […]}` or `{"edges": […], "counts": […]}`, if it is one."""
-    if not isinstance(data, Mapping) or not data.get("counts"):
+    """Return the drawing of `{"edges": […], "counts": […]}`, equally wide bins; None for anything else."""
+    if not isinstance(data, Mapping) or not data.get("counts") or not data.get("edges"):
         return None
     counts = [int(number) for number in data["counts"]]
-    edges = data.get("edges") or [data.get("low", 0.0), data.get("high", 0.0)]
-    low, high = float(edges[0]), float(edges[-1])
+    low, high = float(data["edges"][0]), float(data["edges"][-1])
     return Histogram(kind, title, unit, low, high, sum(counts), tuple(_bars(counts, low, high, unit)))
 
 

@@ -33,7 +33,7 @@ def environment() -> Environment:
 
 def render(request: Request, page: Page, status: int = 200) -> HTMLResponse:
     """Return a page as a response."""
-    built = bundle.read(request.app.state.assets_dir)
+    built = bundle.read()
     nonce = secrets.token_urlsafe(16)
     if built is None:
         html = environment().get_template("unbuilt.html").render(how=bundle.HOW_TO_BUILD)

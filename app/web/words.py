@@ -65,6 +65,9 @@ _METRICS = {
     "data_s": MetricWords("Data time per step", "s"),
 }
 
+KNOWN_METRICS = (*(name if name == "lr" else f"train/{name}" for name in _METRICS), "perf/step_s", "perf/data_s")
+"""One key of every metric there are words for."""
+
 _SHORT = {"rmse_e": "E", "rmse_f": "F", "rmse_v": "V", "mae_e": "E MAE", "mae_f": "F MAE"}
 
 

@@ -94,10 +94,8 @@ class JobLogPage(JobFrame):
 
     text: str
     """The end of the newest attempt's log."""
-    offset: int
-    """How many bytes of the log come before what follows `text`."""
     size: int
-    """How many bytes the log has."""
+    """How many bytes the log has: what comes later begins there."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ function finished(request: XMLHttpRequest): void {
   busy(false);
   if (request.status >= 400) return showProblems(problemsOf(request.status, request.responseText));
   const { name, version } = JSON.parse(request.responseText) as { name: string; version: number };
-  location.assign(`/datasets/${encodeURIComponent(name)}/${version}`);
+  location.assign(`/datasets/${name}@${version}`);
 }
 
 function failed(message: string): void {

@@ -5,8 +5,11 @@ import { CHANGE } from "./live";
 
 const TAIL = 200_000;
 const place = need<HTMLElement>("#log");
+let attempt = place.dataset["attempt"] ?? "0";
 const url = place.dataset["url"] ?? "";
 let position = Number(place.dataset["offset"] ?? 0);
+/** One for the whole log: a character may be cut in two by a piece's end. */
+const decoder = new TextDecoder();
 let busy = false;
 let again = false;
 
@@ -23,6 +26,21 @@ function append(text: string): void {
   if (follow) place.scrollTop = place.scrollHeight;
 }
 
+async function take(response: Response): Promise<void> {
+  const bytes = await response.arrayBuffer();
+  position += bytes.byteLength;
+  if (bytes.byteLength) append(decoder.decode(bytes, { stream: true }));
+  if (position < Number(response.headers.get("X-Log-Size") ?? 0)) again = true;
+}
+
+/** A new attempt writes a log of its own. */
+function startOver(number: string): void {
+  attempt = number;
+  position = 0;
+  place.textContent = "";
+  again = true;
+}
+
 async function fetchMore(): Promise<void> {
   if (busy) {
     again = true;
@@ -32,9 +50,9 @@ async function fetchMore(): Promise<void> {
   try {
     const response = await fetch(`${url}?offset=${position}`, { credentials: "same-origin" });
     if (!response.ok) throw new ApiError(response.status, []);
-    const bytes = await response.arrayBuffer();
-    position += bytes.byteLength;
-    if (bytes.byteLength) append(new TextDecoder().decode(bytes));
+    const now = response.headers.get("X-Attempt") ?? attempt;
+    if (now === attempt) await take(response);
+    else startOver(now);
   } catch {
     // The next change asks again; the mark in the header says when the server does not answer.
   } finally {

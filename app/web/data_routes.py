@@ -1,0 +1,101 @@
+"""Datasets, workers, and the page on which a job is put together."""
+
+from collections.abc import Iterable
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from app.auth import CurrentUser
+from app.datasets import service as datasets
+from app.db import ReadSession
+from app.engines.registry import ENGINES
+from app.fleet import service as fleet
+from app.jobs import service as jobs
+from app.web import histograms
+from app.web.examples import examples
+from app.web.formats import document
+from app.web.histograms import Histogram
+from app.web.pages import DatasetPage, DatasetsPage, SubmitPage, WorkersPage
+from app.web.render import render
+from app.wire.datasets import DatasetSummary
+from app.wire.jobs import JobSubmit
+
+router = APIRouter(include_in_schema=False)
+
+TO_CHOOSE_FROM = 100
+"""Datasets that the submit page offers."""
+
+
+@router.get("/datasets")
+def show_datasets(request: Request, _: CurrentUser, session: ReadSession, cursor: str | None = None) -> Response:
+    """The datasets and the upload form."""
+    found = datasets.listed(session, cursor=cursor or None)
+    page = DatasetsPage(
+        datasets=found.items,
+        engines=engine_names(),
+        older=f"/datasets?cursor={quote(found.next_cursor)}" if found.next_cursor else None,
+        max_upload_bytes=request.app.state.settings.max_upload_bytes,
+    )
+    return render(request, page)
+
+
+def engine_names() -> list[tuple[str, str]]:
+    """Return name and title of every engine."""
+    return [(engine.name, engine.title) for engine in ENGINES]
+
+
+@router.get("/datasets/{ref}")
+def show_dataset(request: Request, _: CurrentUser, session: ReadSession, ref: str) -> Response:
+    """One version of a dataset; without a version in the address, the newest."""
+    dataset = datasets.view(datasets.get(session, ref))
+    of_that_name = datasets.listed(session, name=dataset.name, limit=200).items
+    page = DatasetPage(
+        dataset=dataset,
+        versions=[other.version for other in of_that_name if other.name == dataset.name],
+        histograms=list(drawings(dataset.summary)),
+    )
+    return render(request, page)
+
+
+def drawings(summary: DatasetSummary) -> Iterable[Histogram]:
+    """Yield the histograms that a summary has the counts of."""
+    wanted = (
+        ("energy", "Energy per atom", "eV/atom", "energy_per_atom_histogram"),
+        ("force", "Force on an atom", "eV/Å", "force_histogram"),
+    )
+    for kind, title, unit, key in wanted:
+        drawn = histograms.draw(kind, title, unit, summary.extra.get(key))
+        if drawn is not None:
+            yield drawn
+
+
+@router.get("/workers")
+def show_workers(request: Request, _: CurrentUser, session: ReadSession) -> Response:
+    """The workers, those that are alive first."""
+    workers = fleet.listed(session, request.app.state.settings)
+    return render(request, WorkersPage(workers=sorted(workers, key=lambda worker: not worker.alive)))
+
+
+@router.get("/submit")
+def show_submit(
+    request: Request,
+    _: CurrentUser,
+    session: ReadSession,
+    copied: Annotated[int | None, Query(alias="from", ge=1, lt=2**63)] = None,
+) -> Response:
+    """The page on which a job is put together, empty or as a copy of another."""
+    known = datasets.listed(session, limit=TO_CHOOSE_FROM).items
+    submit = JobSubmit(config={})
+    if copied is not None:
+        submit = JobSubmit.model_validate(jobs.get(session, copied).submitted)
+    page = SubmitPage(
+        engines=engine_names(),
+        datasets=known,
+        examples=examples(ENGINES, known),
+        config=document(submit.config) if submit.config else "",
+        options=submit,
+        copied_from=copied,
+    )
+    return render(request, page)

@@ -1,0 +1,140 @@
+"""The list of jobs and the pages of one job."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from app.auth import CurrentUser
+from app.db import ReadSession, WriteSession
+from app.engines import registry
+from app.jobs import checkpoints, logs, service, timeline, transitions
+from app.web import tree, words
+from app.web.pages import Filters, JobConfigPage, JobHistoryPage, JobLogPage, JobOverviewPage, JobsPage, MetricColumn
+from app.web.render import render
+from app.wire.jobs import FINAL_STATES, JobDetail, JobView
+
+router = APIRouter(include_in_schema=False)
+
+PER_PAGE = 50
+COLUMNS = 3
+"""Metric columns of the list: what fits beside the rest at 1280 pixels."""
+LATELY = 8
+LOG_LINES = 2000
+
+
+@router.get("/jobs")
+def show_jobs(
+    request: Request,
+    _: CurrentUser,
+    session: ReadSession,
+    q: str = "",
+    state: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
+    tag: str = "",
+    cursor: str | None = None,
+) -> Response:
+    """The list of jobs."""
+    filters = Filters(q=q.strip(), states=tuple(s for s in words.STATES if s in state), tag=tag.strip())
+    wanted = service.Filters(states=filters.states, name=filters.q or None, tag=filters.tag or None)
+    found = service.listed(session, wanted, cursor=cursor or None, limit=PER_PAGE)
+    page = JobsPage(
+        jobs=found.items,
+        filters=filters,
+        columns=columns(found.items),
+        states=words.STATES,
+        older=filters.url(cursor=found.next_cursor) if found.next_cursor else None,
+        first_page=not cursor,
+        server=request.app.state.settings.effective_public_url,
+    )
+    return render(request, page)
+
+
+def columns(jobs: Sequence[JobView]) -> list[MetricColumn]:
+    """Return the headline metrics, of the engines of these jobs, that any of them has a value of."""
+    engines = [engine for engine in registry.ENGINES if any(job.engine == engine.name for job in jobs)]
+    keys = list(dict.fromkeys(key for engine in engines for key in engine.headline()))
+    present = [key for key in keys if any(job.progress.latest.get(key) is not None for job in jobs)]
+    return [MetricColumn(key, words.column_title(key), words.describe(key).unit) for key in present[:COLUMNS]]
+
+
+def headline(job: JobView) -> list[str]:
+    """Return the job's headline metrics; with several tasks, those of every task."""
+    engine = registry.get(job.engine)
+    wanted = engine.headline() if engine else ()
+    return [key for want in wanted for key in job.progress.latest if key == want or key.startswith(f"{want}/")]
+
+
+def find(session: Session, job_id: int) -> JobDetail:
+    """Return a job with everything its pages show. Raises NotFound."""
+    return service.detail(session, service.get(session, job_id))
+
+
+@router.get("/jobs/{job_id}")
+def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+    """A job's charts, checkpoints, and what happened lately."""
+    job = find(session, job_id)
+    engine = registry.get(job.engine)
+    page = JobOverviewPage(
+        job=job,
+        headline=headline(job),
+        checkpoints=checkpoints.listed(session, job_id),
+        events=newest_events(session, job_id)[:LATELY],
+        board=board(job),
+        learning_curve=engine.learning_curve_name() if engine else "metrics",
+    )
+    return render(request, page)
+
+
+def newest_events(session: Session, job_id: int) -> list[Any]:
+    """Return a job's events, newest first."""
+    return list(reversed(timeline.events(session, job_id)))
+
+
+def board(job: JobDetail) -> dict[str, Any]:
+    """Return what the charts need to know. Words go with every known metric: one may appear while the page is open."""
+    keys = {*job.progress.latest, *words.KNOWN_METRICS}
+    described = {words.panel_of(key): words.describe(key) for key in keys}
+    return {
+        "job": job.id,
+        "final": job.state in FINAL_STATES,
+        "words": {panel: {"title": known.title, "unit": known.unit} for panel, known in described.items()},
+    }
+
+
+@router.get("/jobs/{job_id}/config")
+def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+    """A job's resolved configuration with origins."""
+    job = find(session, job_id)
+    page = JobConfigPage(
+        job=job, headline=headline(job), rows=tree.rows(job.resolved, job.origins), counts=tree.counts(job.origins)
+    )
+    return render(request, page)
+
+
+@router.get("/jobs/{job_id}/log")
+def show_log(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+    """The end of the newest attempt's log."""
+    job = find(session, job_id)
+    attempt = service.find_attempt(session, job_id, None)
+    size = attempt.log_size if attempt else 0
+    text = logs.tail(session, attempt.id, size, LOG_LINES) if attempt else b""
+    page = JobLogPage(job=job, headline=headline(job), text=text.decode(errors="replace"), size=size)
+    return render(request, page)
+
+
+@router.get("/jobs/{job_id}/history")
+def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+    """A job's attempts and everything that happened."""
+    job = find(session, job_id)
+    return render(request, JobHistoryPage(job=job, headline=headline(job), events=newest_events(session, job_id)))
+
+
+@router.post("/jobs/{job_id}/cancel")
+def cancel(
+    user: CurrentUser, session: WriteSession, job_id: int, how: Annotated[Literal["checkpoint", "now"], Form()]
+) -> Response:
+    """Cancel a job and go back to its page."""
+    transitions.cancel(session, job_id, at_once=how == "now", reason=f"{user.name}, in the dashboard")
+    return RedirectResponse(f"/jobs/{job_id}", 303)
