@@ -36,7 +36,7 @@ class MetricSpool:
         self._sequence = 0
         self._rows: dict[int, Row] = {}
         self._copying: deque[_Batch] = deque()
-        self._last_flush = time.monotonic()
+        self._last_flush = -math.inf  # the first step is shown at once
 
     def add(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Add values measured at `step`. Raises NonFiniteLoss as soon as a loss on the host is not finite."""

@@ -36,6 +36,8 @@ def main(rundir: str | os.PathLike[str]) -> int:
     stop = StopSwitch(directory.stop)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.signal())
+    # A forkserver may have blocked them, so that none is lost before this line.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     result = train(directory, stop)
     print(result.model_dump_json(exclude={"cause": {"detail"}}), flush=True)  # noqa: T201 - stdout is the log
     write_json(directory.result, result)

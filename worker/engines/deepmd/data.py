@@ -8,13 +8,11 @@ import torch
 from deepmd.pt.utils.dataloader import DpLoaderSet, collate_batch, get_sampler_from_params
 from deepmd.pt.utils.env import DEVICE
 
+from app.engines.deepmd.seeds import STATISTICS
 from worker.engines.deepmd.sampler import FrameOrder, permutation
 from worker.failures import TrainingFailure
 
 Batch = dict[str, Any]
-
-STATISTICS_ORDER = "statistics"
-"""Statistics look at frames in an order that depends on the data alone: jobs with other seeds share them."""
 
 
 class FrameCache:
@@ -100,7 +98,7 @@ class TaskData:
 
 
 class _FixedBatches:
-    """The batches of one system in the fixed order in which statistics look at them."""
+    """The batches of one system in the order in which statistics look at them: the same for every job on the data."""
 
     def __init__(self, data: TaskData, system: int) -> None:
         self._data, self._system = data, system
@@ -111,7 +109,7 @@ class _FixedBatches:
         return -(-self._frames // self._size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = permutation(self._frames, STATISTICS_ORDER, self._system).tolist()
+        order = permutation(self._frames, STATISTICS, "statistics", self._system).tolist()
         for start in range(0, self._frames, self._size):
             yield self._data.collate(self._system, order[start : start + self._size])
 

@@ -19,8 +19,8 @@ from deepmd.utils.data_system import get_data
 from worker.engines.base import Context
 from worker.engines.deepmd.config import DeepmdConfig
 
-NEIGHBOURS, STATISTICS = "deepmd-neighbours", "deepmd-statistics"
-"""Artifact kinds. The first is a JSON object, the second a zip of one HDF5 file per task."""
+NEIGHBOURS, STATISTICS = "neighbours", "statistics"
+"""Artifact kinds, named by `app.engines.deepmd.naming.artifact_keys`. The first is a JSON object, the second a zip of one HDF5 file per task."""
 
 Measured = dict[str, list[Any]]
 """By measurement (`TASK/rcut/mixed`): the smallest distance in Å and the largest number of neighbours, per type."""

@@ -1,0 +1,71 @@
+"""A small copper-gold dataset labelled by EMT, and runs on it."""
+
+import numpy as np
+import pytest
+from deepmd_runs import Runs, make_config
+
+from worker.children import Forkserver
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """A `data/` directory with the dataset cu@1: two systems of unlike size."""
+    from ase.build import bulk
+    from ase.calculators.emt import EMT
+
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for name, cells, frames in (("large", (2, 1, 1), 7), ("small", (1, 1, 1), 5)):
+        atoms = bulk("Cu", cubic=True) * cells
+        atoms.symbols[::3] = "Au"
+        labels = {"coord": [], "box": [], "energy": [], "force": [], "virial": []}
+        for _ in range(frames):
+            frame = atoms.copy()
+            frame.set_cell(frame.cell * (1 + 0.02 * rng.standard_normal()), scale_atoms=True)
+            frame.rattle(0.1, rng=rng)
+            frame.calc = EMT()
+            labels["coord"].append(frame.positions.ravel())
+            labels["box"].append(np.array(frame.cell).ravel())
+            labels["energy"].append(frame.get_potential_energy())
+            labels["force"].append(frame.get_forces().ravel())
+            labels["virial"].append((-frame.get_volume() * frame.get_stress(voigt=False)).ravel())
+        folder = root / "cu@1" / name / "set.000"
+        folder.mkdir(parents=True)
+        for key, values in labels.items():
+            np.save(folder / f"{key}.npy", np.array(values))
+        types = ["0" if symbol == "Cu" else "1" for symbol in atoms.get_chemical_symbols()]
+        (folder.parent / "type.raw").write_text("\n".join(types))
+        (folder.parent / "type_map.raw").write_text("Cu\nAu\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def forkserver_once():
+    started = []
+
+    def get():
+        if not started:
+            started.append(Forkserver(["worker.engines.deepmd.preload"], threads=1))
+            started[0].start()
+        return started[0]
+
+    yield get
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def runs(tmp_path, data_root, forkserver_once):
+    return Runs(tmp_path, data_root, forkserver_once)
+
+
+@pytest.fixture(scope="session")
+def session_runs(tmp_path_factory, data_root, forkserver_once):
+    """Runs that several tests look at."""
+    return Runs(tmp_path_factory.mktemp("runs"), data_root, forkserver_once)
+
+
+@pytest.fixture(scope="session")
+def straight(session_runs):
+    """One uninterrupted se_e2_a run of 8 steps with checkpoints after 4 and 8."""
+    return session_runs.train(make_config())

@@ -1,0 +1,246 @@
+"""Training is exact: independent of interruption, display, validation, threads and cached statistics."""
+
+import json
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+from deepmd_runs import (
+    assert_same,
+    checkpoint_of,
+    events_of,
+    make_config,
+    make_multi_task_config,
+    manifest_of,
+    metrics_of,
+)
+
+from worker.engines.deepmd import trainer as engine_trainer
+from worker.loop import StopSwitch
+from worker.trainer import train
+
+pytestmark = pytest.mark.deepmd
+
+WARM_UP = {"type": "cosine", "start_lr": 0.001, "stop_lr": 1e-5, "warmup_steps": 5, "warmup_start_factor": 0.1}
+ADAMUON, HYBRID_MUON = {"type": "AdaMuon"}, {"type": "HybridMuon", "enable_gram": False, "magma_muon": True}
+
+
+def _with(config, **sections):
+    return {**config, **sections}
+
+
+CASES = {
+    "se_e2_a": make_config(),
+    "ema, warm-up, clipping": _with(make_config(enable_ema=True, gradient_max_norm=0.5), learning_rate=WARM_UP),
+    "AdamW": _with(make_config(), optimizer={"type": "AdamW", "weight_decay": 0.01}),
+    "AdaMuon": _with(make_config(), optimizer=ADAMUON),
+    "HybridMuon": _with(make_config(), optimizer=HYBRID_MUON),
+    "se_atten_v2": make_config("se_atten_v2"),
+    "dpa2": make_config("dpa2"),
+    "dpa3": make_config("dpa3"),
+    "multi-task": make_multi_task_config(),
+}
+
+
+def _stir_random_state():
+    random.seed()
+    np.random.seed()
+    torch.seed()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(runs, case):
+    whole = runs.train(CASES[case])
+    _stir_random_state()
+    rest = runs.train(CASES[case], resume_from=whole.checkpoints / "step-4")
+
+    assert manifest_of(rest, 8).fingerprint == manifest_of(whole, 8).fingerprint
+    assert_same(checkpoint_of(rest, 8), checkpoint_of(whole, 8))
+    expected = metrics_of(whole)
+    assert metrics_of(rest) == {step: expected[step] for step in range(5, 9)}
+
+
+def test_a_killed_trainer_leaves_a_checkpoint_that_continues_exactly(runs):
+    config = make_config(steps=400)
+    whole = runs.make(config, checkpoints={"every_steps": 20})
+    victim = runs.make(config, checkpoints={"every_steps": 20})
+    finished, killed = runs.start(whole), runs.start(victim)
+    while len(list(victim.checkpoints.glob("step-*/manifest.json"))) < 2:
+        assert not killed.wait(0.01), victim.log.read_text()
+    killed.kill()
+    assert killed.wait(30)
+    assert not victim.result.exists()
+
+    last = max(victim.checkpoints.glob("step-*/manifest.json"), key=lambda path: json.loads(path.read_text())["step"])
+    rest = runs.make(config, resume_from=last.parent, checkpoints={"every_steps": 20})
+    resumed = runs.start(rest)
+    assert resumed.wait(120)
+    assert finished.wait(120)
+    assert manifest_of(rest, 400).fingerprint == manifest_of(whole, 400).fingerprint
+    assert_same(checkpoint_of(rest, 400), checkpoint_of(whole, 400))
+    assert metrics_of(rest) == {step: row for step, row in metrics_of(whole).items() if step in metrics_of(rest)}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"disp_freq": 1}, {"disp_freq": 100}, {"validation_data": None}],
+    ids=["shown every step", "shown rarely", "no validation"],
+)
+def test_looking_at_a_training_does_not_change_it(runs, straight, other):
+    run = runs.train(make_config(**other))
+    assert manifest_of(run, 8).fingerprint == manifest_of(straight, 8).fingerprint
+    assert [row["train/loss"] for row in metrics_of(run).values()] == [
+        row["train/loss"] for row in metrics_of(straight).values()
+    ]
+
+
+def test_looking_at_a_multi_task_training_does_not_change_it(runs):
+    shown, hidden = make_multi_task_config(), make_multi_task_config()
+    shown["training"]["disp_freq"], hidden["training"]["disp_freq"] = 1, 100
+    first, second = runs.train(shown), runs.train(hidden)
+    assert manifest_of(first, 8).fingerprint == manifest_of(second, 8).fingerprint
+
+
+def test_the_number_of_threads_does_not_change_a_small_training(runs, straight):
+    run = runs.train(make_config(), threads=2)
+    torch.set_num_threads(1)
+    assert manifest_of(run, 8).fingerprint == manifest_of(straight, 8).fingerprint
+
+
+def test_another_order_seed_is_another_training_with_the_same_weights_at_the_start(runs, straight):
+    run = runs.train(make_config(), seeds={"data.order": 99})
+    assert events_of(run, "fingerprint") == events_of(straight, "fingerprint")
+    assert manifest_of(run, 8).fingerprint != manifest_of(straight, 8).fingerprint
+
+
+@pytest.mark.parametrize("make", [make_config, make_multi_task_config])
+def test_statistics_are_computed_once_and_loaded_with_the_same_bits(runs, monkeypatch, make):
+    first = runs.train(make())
+    second = runs.make(make(), artifacts_from=first)
+    _stir_random_state()
+
+    def never(*_, **__):
+        raise AssertionError("statistics were computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deepmd.pt.train.training.make_stat_input", never)
+        patch.setattr("deepmd.pt.utils.neighbor_stat.NeighborStat.get_stat", never)
+        assert train(second, StopSwitch(second.stop)).outcome == "completed"
+    assert not list(second.artifacts_out.iterdir())
+    assert events_of(first, "statistics")[0]["data"]["source"] == "computed"
+    assert events_of(second, "statistics")[0]["data"]["source"] == "loaded"
+    assert_same(checkpoint_of(second, 8), checkpoint_of(first, 8))
+
+
+def test_sel_auto_is_resolved_as_deepmd_does_and_said(straight):
+    [event] = events_of(straight, "derived")
+    section = json.loads(checkpoint_of(straight, 8)["cairn"]["model"])
+    assert event["data"]["values"] == {"/model/descriptor/sel": section["descriptor"]["sel"]}
+    assert all(isinstance(count, int) and count % 4 == 0 for count in section["descriptor"]["sel"])
+
+
+def test_every_step_reports_all_terms_in_full_precision(straight):
+    rows = metrics_of(straight)
+    assert list(rows) == list(range(1, 9))
+    for row in rows.values():
+        assert {"train/loss", "train/rmse", "train/rmse_e", "train/rmse_f", "lr"} <= row.keys()
+        assert row["train/rmse"] == pytest.approx(math.sqrt(row["train/loss"]), rel=1e-15)
+    assert [step for step, row in rows.items() if "val/rmse_f" in row] == [1, 3, 6]
+    assert rows[1]["lr"] == 0.001
+    assert len({row["train/loss"] for row in rows.values()}) == 8
+
+
+def test_tasks_report_under_their_own_names(runs):
+    rows = metrics_of(runs.train(make_multi_task_config(steps=12)))
+    for row in rows.values():
+        tasks = {key.split("/")[2] for key in row if key.startswith("train/") and key.count("/") == 2}
+        assert len(tasks) == 1
+        assert "train/loss" in row
+    assert {"val/rmse_f/alloy", "val/rmse_f/metal"} <= rows[3].keys()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [{"type": "Adam"}, {"type": "AdamW", "weight_decay": 0.01}, ADAMUON, HYBRID_MUON],
+    ids=lambda o: o["type"],
+)
+def test_a_step_is_deepmds_own_step(runs, optimizer):
+    """Fed the same batches, DeePMD's own loop ends with the same bits."""
+    config = _with(make_config(enable_ema=True, gradient_max_norm=0.7), learning_rate=WARM_UP, optimizer=optimizer)
+    ours = runs.train(config)
+
+    run = runs.make(config)
+    trainer = engine_trainer.DeepmdTrainer(run.read_spec(), _Quiet(run.root))
+    theirs = trainer._trainer
+    theirs.training_data = (trainer._training["Default"].batch(number) for number in range(8))
+    theirs.display_in_training, theirs.save_freq = False, 0
+    theirs.save_ckpt = str(run.root / "model")
+    theirs.disp_file = str(run.root / "lcurve.out")
+    theirs.save_model = theirs.save_ema_model = lambda *_, **__: None
+    theirs.ckpt_store.publish = theirs.ema_ckpt_store.publish = lambda *_: None
+    theirs.run()
+    assert trainer.fingerprint() == manifest_of(ours, 8).fingerprint
+    saved = checkpoint_of(ours, 8)
+    assert_same(theirs.optimizer.state_dict()["state"], saved["optimizer"]["state"])
+    assert_same(theirs.model_ema.state_dict()["model"], saved["ema"]["model"])
+
+
+class _Quiet:
+    """A context that keeps nothing."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def phase(self, name):
+        pass
+
+    def event(self, kind, message, data=None):
+        pass
+
+    def artifact(self, kind, key):
+        return None
+
+    def keep(self, kind, key, data):
+        pass
+
+
+def test_sigterm_saves_and_stops_between_steps(runs):
+    run = runs.make(make_config(steps=100_000), checkpoints={"every_steps": 1_000_000})
+    process = runs.start(run)
+    _wait_for_steps(run, process)
+    process.stop()
+    assert process.wait(30)
+    assert process.exit_code == 0
+    result = json.loads(run.result.read_text())
+    assert result["outcome"] == "stopped"
+    assert manifest_of(run, result["step"]).step == result["step"]
+    assert max(metrics_of(run)) == result["step"]
+    assert json.loads(run.status.read_text())["step"] == result["step"]
+
+
+@pytest.mark.parametrize(("word", "checkpoints"), [("now", 0), ("checkpoint", 1)])
+def test_the_stop_file_is_obeyed(runs, word, checkpoints):
+    run = runs.make(make_config(steps=100_000), checkpoints={"every_steps": 1_000_000})
+    process = runs.start(run)
+    _wait_for_steps(run, process)
+    run.stop.write_text(word)
+    assert process.wait(30)
+    assert json.loads(run.result.read_text())["outcome"] == "stopped"
+    assert len(list(run.checkpoints.glob("step-*/manifest.json"))) == checkpoints
+
+
+def _wait_for_steps(run, process):
+    until = time.monotonic() + 120
+    while not list(run.metrics.glob("*.arrow")):
+        assert not process.wait(0.02), run.log.read_text()
+        assert time.monotonic() < until, run.log.read_text()
+
+
+def test_the_environment_is_recorded(straight):
+    record = json.loads(straight.environment.read_text())
+    assert record["libraries"].keys() >= {"torch", "deepmd-kit", "numpy"}
+    assert record["determinism"]["deterministic_algorithms"] is True
+    assert record["torch"]["threads"] == 1
