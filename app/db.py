@@ -52,10 +52,11 @@ def transaction(sessions: sessionmaker[Session]) -> Iterator[Session]:
 
 @contextmanager
 def reading(sessions: sessionmaker[Session]) -> Iterator[Session]:
-    """Open a session that only reads: it neither takes SQLite's write lock nor commits."""
+    """Open a session that only reads: it neither takes SQLite's write lock nor commits. Rows stay usable afterwards."""
     with sessions() as session:
         session.connection(execution_options={"read_only": True})
         yield session
+        session.expunge_all()  # a rollback would make every row forget what it read
         session.rollback()
 
 

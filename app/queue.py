@@ -2,13 +2,12 @@
 
 import logging
 import time
-from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis import Redis
+from redis import Redis, RedisError
 from sqlalchemy import event
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 from app.wire.doorbell import TASK_NAME, queue_name
 
@@ -59,7 +58,7 @@ class Doorbell:
                 self._redis_url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=CONNECT_TIMEOUT_S
             ) as redis:
                 return bool(redis.ping())
-        except (OSError, ConnectionError, TimeoutError):
+        except RedisError:
             return False
 
     def close(self) -> None:
@@ -78,14 +77,17 @@ def ring_after_commit(session: Session, engine: str, job_id: int, attempt: int) 
 
 
 def connect(sessions: sessionmaker[Session], doorbell: Doorbell) -> None:
-    """Make the sessions of this factory send their rings through `doorbell`."""
+    """Make the sessions of this factory send their rings through `doorbell`. Savepoints neither send nor drop."""
 
     def send(session: Session) -> None:
+        if session.in_nested_transaction():
+            return
         for ring in session.info.pop(_PENDING, ()):
             doorbell.ring(*ring)
 
-    def drop(session: Session, *_: Any) -> None:
-        session.info.pop(_PENDING, None)
+    def drop(session: Session, ended: SessionTransaction) -> None:
+        if not ended.nested:
+            session.info.pop(_PENDING, None)
 
     event.listen(sessions, "after_commit", send)
     event.listen(sessions, "after_soft_rollback", drop)

@@ -11,6 +11,7 @@ from app.auth import CurrentAttempt, CurrentWorker
 from app.db import WriteSession, reading
 from app.fleet import service as fleet
 from app.jobs import checkpoints, leases, logs, timeline, transitions
+from app.jobs import metrics as metrics_store
 from app.jobs.metrics import ingest
 from app.settings import Settings
 from app.strict_json import StrictRoute
@@ -133,6 +134,19 @@ def heartbeat(
 ) -> HeartbeatAnswer:
     """An attempt is alive; the answer says whether it shall stop."""
     return leases.heartbeat(session, attempt, message, settings)
+
+
+@router.post("/attempts/{attempt_id}/metrics", status_code=204)
+def metrics(
+    seq: Annotated[int, Query(ge=0, lt=2**31)],
+    body: Bytes,
+    attempt: CurrentAttempt,
+    session: WriteSession,
+    settings: CurrentSettings,
+) -> None:
+    """One batch of metrics; a batch that is there already changes nothing."""
+    leases.hold(session, attempt, settings)
+    metrics_store.ingest(session, attempt, seq, body)
 
 
 @router.post("/attempts/{attempt_id}/logs")

@@ -88,7 +88,8 @@ def find_engine(name: str) -> Engine:
 
 def _below_config(problem: P) -> P:
     """Turn a pointer into the config into one into the submission."""
-    return problem.model_copy(update={"pointer": f"/config{problem.pointer or ''}"})
+    pointer = None if problem.pointer is None else f"/config{problem.pointer}"
+    return problem.model_copy(update={"pointer": pointer})
 
 
 def _datasets(session: Session, engine: Engine, config: Mapping[str, Any]) -> dict[str, Dataset]:

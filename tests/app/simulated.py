@@ -1,0 +1,115 @@
+"""A worker that speaks the protocol over HTTP and trains nothing."""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from starlette.testclient import TestClient
+
+from app.wire.worker import METRICS_MEDIA_TYPE
+
+
+@dataclass
+class SimulatedWorker:
+    """A worker process."""
+
+    client: TestClient
+    id: str
+
+    def presence(self, busy: int = 0) -> httpx.Response:
+        return self.client.post("/api/v1/worker/presence", json={"worker_id": self.id, "busy_slots": busy})
+
+    def try_claim(self, job_id: int, attempt: int = 1) -> httpx.Response:
+        body = {"worker_id": self.id, "job_id": job_id, "attempt": attempt}
+        return self.client.post("/api/v1/worker/claim", json=body)
+
+    def claim(self, job_id: int, attempt: int = 1) -> "SimulatedAttempt":
+        answer = self.try_claim(job_id, attempt)
+        assert answer.status_code == 200, answer.text
+        return SimulatedAttempt(self.client, answer.json())
+
+
+@dataclass
+class SimulatedAttempt:
+    """An attempt, with the token of its claim."""
+
+    client: TestClient
+    claim: dict[str, Any]
+    log_size: int = field(default=0)
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/worker/attempts/{self.claim['attempt_id']}"
+
+    def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.claim['token']}"} | arguments.pop("headers", {})
+        return self.client.request(method, path, headers=headers, **arguments)
+
+    def heartbeat(self, step: int = 0, phase: str = "training", steps_per_s: float | None = 10.0) -> httpx.Response:
+        body = {"phase": phase, "step": step, "steps_per_s": steps_per_s}
+        return self.send("POST", f"{self.path}/heartbeat", json=body)
+
+    def metrics(self, seq: int, steps: list[int], **columns: list[float | None]) -> httpx.Response:
+        data = arrow(steps, columns or {"train/loss": [1.0 / step for step in steps]})
+        headers = {"Content-Type": METRICS_MEDIA_TYPE}
+        return self.send("POST", f"{self.path}/metrics?seq={seq}", content=data, headers=headers)
+
+    def log(self, data: bytes, offset: int | None = None) -> httpx.Response:
+        offset = self.log_size if offset is None else offset
+        answer = self.send("POST", f"{self.path}/logs?offset={offset}", content=data)
+        if answer.status_code == 200:
+            self.log_size = answer.json()["size"]
+        return answer
+
+    def events(self, *events: dict[str, Any]) -> httpx.Response:
+        return self.send("POST", f"{self.path}/events", json={"events": list(events)})
+
+    def environment(self, value: dict[str, Any]) -> httpx.Response:
+        return self.send("PUT", f"{self.path}/environment", json=value)
+
+    def upload(self, data: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        assert self.send("PUT", f"/api/v1/worker/blobs/{digest}", content=data).status_code in (200, 201)
+        return {"sha256": digest, "md5": hashlib.md5(data).hexdigest(), "size": len(data)}
+
+    def checkpoint(self, step: int, data: bytes | None = None) -> httpx.Response:
+        data = f"weights of step {step}".encode() if data is None else data
+        files = [
+            {"name": f"model.ckpt-{step}.pt", "role": "checkpoint", **self.upload(data)},
+            {"name": "state.pt", "role": "state", **self.upload(b"state: " + data)},
+        ]
+        body = {"step": step, "files": files, "metrics": {"train/loss": 0.5}, "fingerprint": "f" * 64}
+        return self.send("POST", f"{self.path}/checkpoints", json=body)
+
+    def end(self, outcome: str, step: int, failure: str | None = None) -> httpx.Response:
+        cause = {"failure": failure, "message": f"it was {failure}", "step": step} if failure else None
+        return self.send("POST", f"{self.path}/end", json={"outcome": outcome, "step": step, "cause": cause})
+
+
+def add_worker(client: TestClient, worker_id: str, slots: int = 2) -> SimulatedWorker:
+    """Introduce a worker."""
+    hello = {
+        "worker_id": worker_id,
+        "name": f"{worker_id}:1",
+        "host": worker_id,
+        "engines": {"deepmd": "3.2.0"},
+        "slots": slots,
+    }
+    answer = client.post("/api/v1/worker/hello", json=hello)
+    assert answer.status_code == 200, answer.text
+    return SimulatedWorker(client, worker_id)
+
+
+def arrow(steps: list[int], columns: dict[str, list[float | None]]) -> bytes:
+    """Return metrics as the protocol carries them."""
+    import pyarrow as pa
+
+    names = ["step", *columns]
+    arrays = [pa.array(steps, pa.int64()), *(pa.array(values, pa.float64()) for values in columns.values())]
+    batch = pa.record_batch(arrays, names=names)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
