@@ -12,7 +12,7 @@ from typing import Any
 from dargs import Argument, Variant
 from dargs.dargs import ArgumentError, did_you_mean
 
-from app.engines.deepmd.document import dotted, short
+from app.engines.deepmd.document import Way, dotted, short
 from app.engines.documents import pointer
 from app.wire.problems import Problem
 
@@ -30,15 +30,23 @@ class Checked:
     moves: dict[str, str] = field(default_factory=dict)
     """Place of every value that was spelled by an alias, by its place now."""
     problems: list[Problem] = field(default_factory=list)
+    way: Way = field(default_factory=Way)
+
+    def name(self, at: str) -> str:
+        """Return a place as people write it, in the spelling that was submitted."""
+        return dotted(self.way.back(at).pointer)
 
     def add(self, code: str, at: str, message: str, hint: str) -> None:
         """Record a mistake."""
         self.problems.append(Problem(code=code, message=message, pointer=at, hint=hint))
 
 
-def check(tree: Argument, document: Mapping[str, Json], *, broken: frozenset[str] = frozenset()) -> Checked:
-    """Check a document against an argument tree. Sections named in `broken` are known to be wrong and left out."""
-    checked = Checked()
+def check(tree: Argument, document: Mapping[str, Json], *, way: Way, broken: frozenset[str] = frozenset()) -> Checked:
+    """Check a document against an argument tree. Sections named in `broken` are known to be wrong and left out.
+
+    `way` leads from the document back to what was submitted: messages name things as they were written there.
+    """
+    checked = Checked(way=way)
     fields = {name: argument for name, argument in tree.sub_fields.items() if name not in broken}
     rest = {key: value for key, value in document.items() if key not in broken}
     checked.value = _members(fields, rest, "", checked)
@@ -62,7 +70,7 @@ def _value(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
 
 def _section(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
     if not isinstance(value, dict):
-        checked.add("wrong-type", at, f"{dotted(at)} must be an object, but is {short(value)}", "Write { … }.")
+        checked.add("wrong-type", at, f"{checked.name(at)} must be an object, but is {short(value)}", "Write { … }.")
         return _WRONG
     tags: dict[str, str] = {}
     fields = _fields(argument, value, at, tags, checked)
@@ -96,7 +104,9 @@ def _choice(variant: Variant, value: dict[str, Json], at: str, checked: Checked)
     flag = variant.flag_name
     choices = [*variant.choice_dict, *variant.choice_alias]
     if flag not in value and not variant.optional:
-        message = f"{dotted(at + pointer(flag))} is missing: it says which kind of {at.rpartition('/')[2]} this is"
+        message = (
+            f"{checked.name(at + pointer(flag))} is missing: it says which kind of {at.rpartition('/')[2]} this is"
+        )
         checked.add("missing-key", at, message, f"One of {', '.join(variant.choice_dict)}.")
         return None
     tag = value.get(flag, variant.default_tag)
@@ -104,7 +114,7 @@ def _choice(variant: Variant, value: dict[str, Json], at: str, checked: Checked)
         near = did_you_mean(tag, choices) if isinstance(tag, str) else ""
         hint = near or f"One of {', '.join(variant.choice_dict)}."
         checked.add(
-            "invalid-choice", at + pointer(flag), f"{dotted(at + pointer(flag))}: there is no {short(tag)}", hint
+            "invalid-choice", at + pointer(flag), f"{checked.name(at + pointer(flag))}: there is no {short(tag)}", hint
         )
         return None
     chosen: Argument = variant.choice_dict[variant.choice_alias.get(tag, tag)]
@@ -120,9 +130,9 @@ def _members(fields: dict[str, Argument], value: Mapping[str, Json], at: str, ch
             continue
         name = known.get(key)
         if name is None:
-            _unknown(key, at, list(known), checked)
+            _unknown(key, at, fields, checked)
         elif name in spelled:
-            message = f"{dotted(at + pointer(key))} and {spelled[name]} are two spellings of the same key"
+            message = f"{checked.name(at + pointer(key))} and {spelled[name]} are two spellings of the same key"
             checked.add("given-twice", at + pointer(key), message, f"Keep one, best {name}.")
         else:
             spelled[name] = key
@@ -132,21 +142,23 @@ def _members(fields: dict[str, Argument], value: Mapping[str, Json], at: str, ch
             if kept is not _WRONG:
                 result[name] = kept
     for name in [name for name, argument in fields.items() if not argument.optional and name not in spelled]:
-        message = f"{dotted(at + pointer(name))} is missing"
+        message = f"{checked.name(at + pointer(name))} is missing"
         checked.add("missing-key", at, message, f"Add {name!r} here.")
     return result
 
 
-def _unknown(key: str, at: str, known: list[str], checked: Checked) -> None:
-    near = did_you_mean(key, known)
+def _unknown(key: str, at: str, fields: dict[str, Argument], checked: Checked) -> None:
+    near = did_you_mean(key, fields) or did_you_mean(key, [alias for field in fields.values() for alias in field.alias])
     hint = near or "Remove it; keys that start with an underscore are comments."
-    checked.add("unknown-key", at + pointer(key), f"{dotted(at + pointer(key))}: DeePMD-kit knows no such key", hint)
+    checked.add(
+        "unknown-key", at + pointer(key), f"{checked.name(at + pointer(key))}: DeePMD-kit knows no such key", hint
+    )
 
 
 def _leaf(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
     if isinstance(value, bool) and bool not in argument.dtype and dict not in argument.dtype:
         checked.add(
-            "wrong-type", at, f"{dotted(at)} must be {_types(argument)}, but is {short(value)}", "Write a number."
+            "wrong-type", at, f"{checked.name(at)} must be {_types(argument)}, but is {short(value)}", "Write a number."
         )
         return _WRONG
     try:
@@ -160,12 +172,14 @@ def _leaf(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
 def _explain(argument: Argument, value: Json, at: str, error: ArgumentError, checked: Checked) -> None:
     if "extra checking" in str(error):
         hint = argument.extra_check_errmsg or "See DeePMD-kit's documentation of this key."
-        checked.add("out-of-range", at, f"{dotted(at)} may not be {short(value)}", hint[:1].upper() + hint[1:] + ".")
+        checked.add(
+            "out-of-range", at, f"{checked.name(at)} may not be {short(value)}", hint[:1].upper() + hint[1:] + "."
+        )
         return
     hint = f"Write {_types(argument)}."
     if isinstance(value, float) and value.is_integer() and int in argument.dtype:
         hint = f"Write {int(value)} without a decimal point."
-    checked.add("wrong-type", at, f"{dotted(at)} must be {_types(argument)}, but is {short(value)}", hint)
+    checked.add("wrong-type", at, f"{checked.name(at)} must be {_types(argument)}, but is {short(value)}", hint)
 
 
 _NAMES = {

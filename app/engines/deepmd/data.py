@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 from app.engines.base import DatasetFacts, DataUse
@@ -54,9 +55,13 @@ def _named(path: Sequence[str], value: Json) -> Iterator[DataUse]:
             yield DataUse(pointer(*path, index), text, DatasetRef.parse(text))
 
 
-def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path, list[SystemSummary]]:
-    """Replace every reference by the systems it stands for, and return them by the path of their section."""
+def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path, list[SystemSummary]] | None:
+    """Replace every reference by the systems it stands for, and return them by the path of their section.
+
+    None when there is a reference that stands for nothing.
+    """
     found: dict[Path, list[SystemSummary]] = {}
+    is_complete = True
     _check_branches(draft)
     for task in draft.tasks():
         place = draft.data_section(task)
@@ -65,15 +70,20 @@ def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path
             draft.refuse("missing-key", (*place, "training_data"), "is missing", hint)
         for name in ("training_data", "validation_data"):
             path = (*place, name)
-            systems = _settle_systems(draft, path, datasets) if isinstance(draft.get(*path), dict) else None
-            if systems is not None:
+            if not isinstance(draft.get(*path), dict):
+                continue
+            systems = _settle_systems(draft, path, datasets)
+            if systems is None:
+                is_complete = False
+            else:
                 summaries = [system.summary for system in systems]
                 _check_types(draft, path, draft.get(*draft.model(task), "type_map"), systems)
                 _check_labels(draft, path, task, systems)
                 check_batches(draft, path, summaries)
                 found[path] = summaries
         _check_overlap(draft, place)
-    return found
+    _check_untrained(draft, found)
+    return found if is_complete else None
 
 
 def _check_branches(draft: Draft) -> None:
@@ -81,8 +91,10 @@ def _check_branches(draft: Draft) -> None:
     tasks = [task for task in draft.tasks() if task]
     for path in (("training", "data_dict"), ("loss_dict",), ("training", "model_prob"), ("training", "num_epoch_dict")):
         section = draft.get(*path)
-        if not tasks or not isinstance(section, dict) or (not section and path[-1] in ("model_prob", "num_epoch_dict")):
+        is_optional = path[-1] in ("model_prob", "num_epoch_dict")
+        if not tasks or (is_optional and not section) or not isinstance(section, dict | NoneType):
             continue
+        section = section or {}
         for name in [name for name in tasks if name not in section]:
             draft.refuse("missing-key", path, f"says nothing about the task {short(name)}", f"Add {name!r}.")
         for name in [name for name in section if name not in tasks]:
@@ -98,8 +110,9 @@ def _settle_systems(draft: Draft, path: Path, datasets: Mapping[str, DatasetFact
     """Pin and expand `systems`; None when some of it is wrong."""
     place = (*path, "systems")
     value = draft.get(*place)
-    if value is None or value == []:
+    if value == []:
         draft.refuse("missing-key", place, "names no data", 'Write {"systems": ["dataset:NAME"]}.')
+    if not value:
         return None
     texts = [value] if isinstance(value, str) else value
     systems: list[System] = []
@@ -119,7 +132,7 @@ def _settle_systems(draft: Draft, path: Path, datasets: Mapping[str, DatasetFact
         return None
     refs = [system.ref for system in systems]
     if refs != value:
-        note = "; ".join(notes) or None
+        note = "; ".join(dict.fromkeys(notes)) or None
         draft.put(place, refs, "derived", source=_digests(texts, datasets), note=note)
     return systems
 
@@ -142,10 +155,10 @@ def _chosen(draft: Draft, place: Path, ref: DatasetRef, facts: DatasetFacts) -> 
 
 
 def _expansion(text: str, ref: DatasetRef, facts: DatasetFacts, count: int) -> list[str]:
-    said = [f"version {facts.version} is the newest"] if ref.version is None else []
+    said = [f"version {facts.version} of {facts.name} is the newest"] if ref.version is None else []
     if ref.system is None or count > 1:
-        said.append(f"stands for {counted(count, 'system')}")
-    return [f"{text}: {', '.join(said)}"] if said else []
+        said.append(f"{text} stands for {counted(count, 'system')}")
+    return said
 
 
 def _digests(texts: Sequence[str], datasets: Mapping[str, DatasetFacts]) -> str:
@@ -171,12 +184,19 @@ def _check_types(draft: Draft, path: Path, type_map: Json, systems: Sequence[Sys
             message = f"names {system.ref}, which {verb} {', '.join(missing)}: not in model.type_map {short(type_map)}"
             hint = f"Add {', '.join(missing)} to type_map, or leave this system out."
             draft.refuse("element-not-in-type-map", _place(draft, path, systems, system), message, hint)
-    present = {name for system in systems for name, count in system.summary.elements.items() if count}
-    absent = [name for name in type_map if name not in present]
-    if absent and path[-1] == "training_data":
+
+
+def _check_untrained(draft: Draft, found: Mapping[Path, list[SystemSummary]]) -> None:
+    """Say which types of the type map no training system has, of any task."""
+    sections = [systems for path, systems in found.items() if path[-1] == "training_data"]
+    if not sections or len(sections) < len(draft.tasks()):
+        return
+    present = {name for systems in sections for system in systems for name, count in system.elements.items() if count}
+    path = (*draft.model(draft.tasks()[0]), "type_map")
+    absent = [name for name in draft.get(*path) or [] if name not in present]
+    if absent:
         message = f"names {', '.join(absent)}, which no training system has"
-        model = ("model", "model_dict", path[2]) if len(path) > 2 else ("model",)
-        draft.warn("untrained-element", (*model, "type_map"), message, "Nothing is learned about it.")
+        draft.warn("untrained-element", path, message, "Nothing is learned about it.")
 
 
 def _check_labels(draft: Draft, path: Path, task: str, systems: Sequence[System]) -> None:

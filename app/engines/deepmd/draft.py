@@ -24,6 +24,8 @@ class Draft:
     submitted: Mapping[str, Json]
     config: dict[str, Json]
     way: Way
+    candidates: Mapping[str, list[LosingCandidate]] = field(default_factory=dict)
+    """Values of all layers for a leaf, the one in force first (`app.engines.layers`)."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     changed: dict[str, Origin] = field(default_factory=dict)
@@ -73,17 +75,10 @@ class Draft:
     ) -> None:  # fmt: skip
         """Set a value that was not submitted like this; what was there becomes the losing candidate."""
         *parents, last = path
-        holder = self.get(*parents)
-        losing = self.losing(*path) if holder.get(last) != value else []
+        holder, at = self.get(*parents), pointer(*path)
+        losing = [candidate for candidate in self.candidates.get(at, []) if candidate.value != value]
         holder[last] = value
-        self.changed[pointer(*path)] = Origin(origin=origin, note=note, source=source, losing=losing, ignored=ignored)
-
-    def losing(self, *path: str | int) -> list[LosingCandidate]:
-        """Return the submitted or the default value at a path, as the candidate that is about to lose."""
-        value = self.get(*path)
-        if self.source(*path) is not None:
-            return [LosingCandidate(origin="explicit", value=value)]
-        return [] if value is None else [LosingCandidate(origin="default", value=value)]
+        self.changed[at] = Origin(origin=origin, note=note, source=source, losing=losing, ignored=ignored)
 
     def note(self, path: Path, note: str) -> None:
         """Add a remark to the origin of a value that stays as it is."""
@@ -98,11 +93,16 @@ class Draft:
         if at in self.changed:
             return self.changed[at]
         source = self.way.back(at)
+        candidates = list(self.candidates.get(at, []))
+        losing = candidates[1:]
         if not given(self.submitted, source.pointer):
-            return Origin(origin="default")
+            # DeePMD-kit's conversion of old inputs writes defaults of its own, which win over those of its schema.
+            others = [candidate for candidate in losing if candidate.value != candidates[0].value]
+            return Origin(origin="default", losing=others)
         if source.is_migrated:
-            return Origin(origin="migrated", source=source.pointer, note=f"written as {dotted(source.pointer)}")
-        return Origin(origin="explicit", source=None if source.pointer == at else source.pointer)
+            note = f"written as {dotted(source.pointer)}"
+            return Origin(origin="migrated", source=source.pointer, note=note, losing=losing)
+        return Origin(origin="explicit", source=None if source.pointer == at else source.pointer, losing=losing)
 
     def origins(self) -> dict[str, Origin]:
         """Return the origin of every leaf."""
@@ -110,7 +110,7 @@ class Draft:
 
     def tasks(self) -> list[str]:
         """Return the names of the tasks; one empty name for a single-task training."""
-        if not is_multi_task(self.config):
+        if not is_multi_task(self.submitted):
             return [""]
         return list(self.get("model", "model_dict") or {})
 

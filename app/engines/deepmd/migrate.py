@@ -1,4 +1,4 @@
-"""Old spellings of DeePMD-kit inputs (0.x, 1.x, up to 3.1) become today's, by DeePMD-kit's own code."""
+"""Old spellings of DeePMD-kit inputs (1.x, up to 3.1) become today's, by DeePMD-kit's own code."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -9,7 +9,7 @@ import numpy as np
 from deepmd.utils.compat import update_deepmd_input
 
 from app.engines.deepmd.document import dotted, short
-from app.engines.documents import leaves, parts, pointer
+from app.engines.documents import parts, pointer
 from app.wire.problems import Notice, Problem
 
 Json = Any
@@ -25,11 +25,6 @@ _V31_OPTIMIZER = {
         "muon_2d_only", "min_2d_dim",
     )
 }  # fmt: skip
-_V0_NAMES = {
-    "sel": ("sel_a",), "neuron": ("filter_neuron", "fitting_neuron", "n_neuron"), "axis_neuron": ("n_axis_neuron",),
-    "resnet_dt": ("filter_resnet_dt", "fitting_resnet_dt"), "stop_lr": ("decay_rate",), "type": ("use_smooth",),
-}  # fmt: skip
-
 _FAILURES = (
     LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError,
 )  # fmt: skip
@@ -43,6 +38,8 @@ class Migrated:
     value: dict[str, Json]
     moves: dict[str, str] = field(default_factory=dict)
     """Old place of every value that moved, by its new one."""
+    computed: dict[str, str] = field(default_factory=dict)
+    """Of what a value was computed, in words, by its new place."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     broken: frozenset[str] = frozenset()
@@ -53,7 +50,7 @@ def migrate(config: Mapping[str, Json]) -> Migrated:
     """Return a submitted config in today's spelling."""
     document = deepcopy(dict(config))
     if "model" not in document and "use_smooth" in document:
-        return _converted(document, version="0.x")
+        return _too_old()
     problems = _wrong_sections(document)
     if problems:
         broken = frozenset(parts(problem.pointer or "")[0] for problem in problems if problem.pointer)
@@ -62,7 +59,14 @@ def migrate(config: Mapping[str, Json]) -> Migrated:
     problems = _conflicts(document)
     if problems:
         return Migrated(document, problems=problems, broken=frozenset({"training"}))
-    return _converted(document, version="1.x" if "systems" in document["training"] else "")
+    return _converted(document)
+
+
+def _too_old() -> Migrated:
+    message = "this is an input of DeePMD-kit 0.x, which does not say what elements there are"
+    hint = "Write it in today's form, with model.type_map; examples/copper/input.json shows one."
+    problem = Problem(code="not-convertible", message=message, pointer="/use_smooth", hint=hint)
+    return Migrated({}, problems=[problem], broken=frozenset(SECTIONS))
 
 
 def _wrong_sections(document: dict[str, Json]) -> list[Problem]:
@@ -101,24 +105,28 @@ def _conflicts(document: dict[str, Json]) -> list[Problem]:
     ]
 
 
-def _converted(document: dict[str, Json], version: str) -> Migrated:
+def _converted(document: dict[str, Json]) -> Migrated:
     before = deepcopy(document)
     removed = _removed(document)
     try:
         with np.errstate(all="ignore"):
             after = update_deepmd_input(document, warning=False)
     except _FAILURES as error:
-        message = f"this looks like an input of DeePMD-kit {version or '3'} that cannot be converted: {error!r}"
+        message = f"this looks like an input of DeePMD-kit 1.x that cannot be converted: {error!r}"
         hint = "Complete it, or write it in today's form; examples/copper/input.json shows one."
         problem = Problem(code="not-convertible", message=message, pointer="", hint=hint)
-        return Migrated(before, problems=[problem], broken=frozenset(SECTIONS))
-    moves = _moves_from_v0(before, after) if version == "0.x" else _moves(before, after)
-    return Migrated(after, moves=moves, warnings=removed + _told(before, version, moves))
+        return Migrated({}, problems=[problem], broken=frozenset(SECTIONS))
+    moves = _moves(before, after)
+    migrated = Migrated(after, moves=moves, warnings=removed + _told(before, moves))
+    if "/learning_rate/stop_lr" in moves:
+        note = f"the rate after the last step, from decay_rate {before['learning_rate']['decay_rate']}"
+        migrated.computed["/learning_rate/stop_lr"] = note
+    return migrated
 
 
 def _removed(document: dict[str, Json]) -> list[Notice]:
     """Take out keys that DeePMD-kit dropped long ago and still tolerates, and return a notice for each."""
-    training = document.get("training", document)
+    training = document["training"]
     holders = [("/training", training, "numb_test"), ("/training", training, "set_prefix")]
     holders += [
         (f"/training/{name}", training.get(name), "set_prefix") for name in ("training_data", "validation_data")
@@ -146,20 +154,9 @@ def _moves(before: dict[str, Json], after: dict[str, Json]) -> dict[str, str]:
     return moves
 
 
-def _moves_from_v0(before: dict[str, Json], after: dict[str, Json]) -> dict[str, str]:
-    """Return the old name, at the root of a 0.x input, of every value of the converted one."""
-    moves = {}
-    for at, _ in leaves(after):
-        name = parts(at)[-1]
-        old = next((key for key in (*_V0_NAMES.get(name, ()), name) if key in before), None)
-        if old is not None:
-            moves[at] = pointer(old)
-    return moves
-
-
-def _told(before: dict[str, Json], version: str, moves: dict[str, str]) -> list[Notice]:
-    if version:
-        message = f"this is an input of DeePMD-kit {version}; it was converted to today's form"
+def _told(before: dict[str, Json], moves: dict[str, str]) -> list[Notice]:
+    if "systems" in before["training"]:
+        message = "this is an input of DeePMD-kit 1.x; it was converted to today's form"
         hint = "The resolved config shows what became of every key."
         return [Notice(code="migrated", message=message, pointer="", hint=hint)]
     return [

@@ -10,6 +10,9 @@ MAX_SEED = 2**32 - 1
 """DeePMD-kit takes `training.seed` modulo 2**32."""
 
 
+_GENEROUS = 1000
+
+
 class Range(NamedTuple):
     """Bounds of a number or of every number of a list."""
 
@@ -85,7 +88,7 @@ def _check(draft: Draft, path: Path, rule: Range) -> None:
     value = draft.get(*path)
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int | float) and not isinstance(number, bool) and not _inside(number, rule):
-            draft.refuse("out-of-range", path, f"must be {_bounds(rule)}, but is {short(value)}", rule.hint)
+            draft.refuse("out-of-range", path, f"must be {_bounds(rule, number)}, but is {short(value)}", rule.hint)
             return
 
 
@@ -94,8 +97,10 @@ def _inside(number: float, rule: Range) -> bool:
     return is_low_enough and (number > rule.low if rule.above else number >= rule.low)
 
 
-def _bounds(rule: Range) -> str:
+def _bounds(rule: Range, number: float) -> str:
+    """Say what the number must be; a generous upper bound is news only to those who exceed it."""
     low = f"{'greater than' if rule.above else 'at least'} {rule.low:g}"
-    if rule.high == math.inf:
-        return low
-    return f"{low} and {'less than' if rule.below else 'at most'} {rule.high:.12g}"
+    high = f"{'less than' if rule.below else 'at most'} {rule.high:.12g}"
+    if rule.high > _GENEROUS:
+        return high if number > rule.high else low
+    return f"{low} and {high}"

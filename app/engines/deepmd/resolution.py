@@ -15,12 +15,13 @@ from app.engines.deepmd.migrate import Migrated, migrate
 from app.engines.deepmd.model_checks import check_models
 from app.engines.deepmd.ranges import check_ranges
 from app.engines.deepmd.schedule import check_losses, check_schedule, settle_schedule
-from app.engines.deepmd.schema import tree
+from app.engines.deepmd.schema import defaults, tree
 from app.engines.deepmd.seeds import plant
 from app.engines.deepmd.steps import check_length, settle_length
 from app.engines.deepmd.support_checks import check_support
 from app.engines.deepmd.tasks import Expanded, expand, fold, is_multi_task
-from app.engines.documents import leaves, pointer
+from app.engines.documents import leaves, lookup, pointer
+from app.engines.layers import Layer, Merged, merge
 from app.wire.jobs import LosingCandidate, Origin
 from app.wire.problems import Notice, Problem
 
@@ -36,10 +37,14 @@ def resolve(
     expanded = expand(migrated.value)
     way = _way(migrated, expanded)
     multi_task = is_multi_task(expanded.value)
-    checked = check(tree(multi_task=multi_task), expanded.value, broken=migrated.broken)
-    draft = Draft(config, _filled(checked, multi_task=multi_task), way)
+    broken = migrated.broken | expanded.broken | {"nvnmd"}
+    checked = check(tree(multi_task=multi_task), expanded.value, broken=broken, way=way)
+    merged = _layered(checked, multi_task=multi_task)
+    draft = Draft(config, merged.document, way, merged.candidates)
     _collect(draft, migrated, expanded, checked)
     way.add(checked.moves, migration=True)
+    for at, note in migrated.computed.items():
+        draft.changed[at] = draft.origin(at).model_copy(update={"note": note})
     _check_start(draft, start_mode)
     check_support(draft)
     check_ranges(draft)
@@ -48,7 +53,7 @@ def resolve(
     check_losses(draft)
     check_length(draft)
     found = settle_data(draft, datasets)
-    if draft.problems or not found:
+    if draft.problems or found is None:
         return _refused(draft)
     steps = settle_length(draft, found)
     settle_schedule(draft, steps)
@@ -63,15 +68,17 @@ def _way(migrated: Migrated, expanded: Expanded) -> Way:
     return way
 
 
-def _filled(checked: Checked, *, multi_task: bool) -> dict[str, Json]:
-    """Return what was right in a document, complete with DeePMD-kit's defaults."""
-    full: dict[str, Json] = tree(multi_task=multi_task).normalize_value(checked.value, do_alias=False)
-    return full
+def _layered(checked: Checked, *, multi_task: bool) -> Merged:
+    """Return what was right in a document over DeePMD-kit's defaults. A base model's config goes between the two."""
+    explicit = Layer("explicit", checked.value)
+    return merge([explicit, Layer("default", defaults(explicit.document, multi_task=multi_task))])
 
 
 def _collect(draft: Draft, migrated: Migrated, expanded: Expanded, checked: Checked) -> None:
     """Take over what earlier stages found, with places in the submitted config, each thing once."""
-    for problem in [*migrated.problems, *_back(draft, [*expanded.problems, *checked.problems])]:
+    reported = {problem.pointer for problem in expanded.problems}
+    others = [problem for problem in checked.problems if problem.pointer not in reported]
+    for problem in [*migrated.problems, *_back(draft, [*expanded.problems, *others])]:
         if problem not in draft.problems:
             draft.problems.append(problem)
     draft.warnings += [*migrated.warnings, *_back(draft, expanded.warnings)]
@@ -95,7 +102,6 @@ def _check_start(draft: Draft, start_mode: str) -> None:
 
 
 def _refused(draft: Draft) -> EngineResolution:
-    assert draft.problems, "a config that is not resolved has a reason"
     return EngineResolution({}, {}, {}, 0, problems=draft.problems, warnings=draft.warnings)
 
 
@@ -127,17 +133,15 @@ def _with_choices(draft: Draft) -> dict[str, Origin]:
     for at, value in leaves(draft.config):
         origin = origins[at]
         source = draft.way.back(at).pointer
-        if origin.origin == "explicit" and not origin.losing and isinstance(value, str):
+        if origin.origin == "explicit" and isinstance(value, str):
             written = _lookup(draft.submitted, source)
             if isinstance(written, str) and written != value and at.endswith("/type"):
-                losing = [LosingCandidate(origin="explicit", value=written)]
+                losing = [LosingCandidate(origin="explicit", value=written), *origin.losing]
                 origins[at] = Origin(origin="migrated", source=source, note=f"written as {written}", losing=losing)
     return origins
 
 
 def _lookup(submitted: Mapping[str, Json], at: str) -> Json:
-    from app.engines.documents import lookup
-
     try:
         return lookup(submitted, at)
     except (LookupError, TypeError, ValueError):
@@ -149,6 +153,8 @@ def _folded(config: dict[str, Json], origins: dict[str, Origin], expanded: Expan
     places = fold(config, expanded.shared)
     kept: dict[str, Origin] = {}
     for at, origin in origins.items():
+        if at.startswith("/model/shared_dict/"):
+            continue  # as submitted: the completed part that a task holds takes its place
         home = next((place for place in sorted(places, key=len, reverse=True) if _is_below(at, place)), None)
         if home is None:
             kept[at] = origin

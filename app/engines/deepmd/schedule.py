@@ -75,6 +75,8 @@ def check_losses(draft: Draft) -> None:
     """Refuse losses that DeePMD-kit would quietly leave out or fail on."""
     for task in draft.tasks():
         path = draft.loss(task)
+        if draft.get(*path, "type") != "ener":
+            continue
         for term in TERMS:
             start, limit = draft.number(*path, f"start_pref_{term}"), draft.number(*path, f"limit_pref_{term}")
             if start is not None and limit is not None and (start == 0) != (limit == 0):
@@ -86,7 +88,7 @@ def check_losses(draft: Draft) -> None:
                 draft.refuse(
                     "contradiction", place, message, f"Set both to 0, or {zero}_pref_{term} to a small number."
                 )
-        if not any(is_used(draft, task, term) for term in TERMS) and draft.get(*path):
+        if not any(is_used(draft, task, term) for term in TERMS):
             draft.refuse("out-of-range", path, "has no term: nothing would be trained", "Set some prefactors.")
         _check_huber(draft, path)
 

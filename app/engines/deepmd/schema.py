@@ -1,7 +1,7 @@
 """DeePMD-kit's own description of an `input.json`, and the JSON schema of the part of it that is supported."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +10,7 @@ from dargs.json_schema import generate_json_schema
 from deepmd.utils.argcheck import gen_args
 
 from app.engines.deepmd import supported
+from app.engines.documents import is_branch
 
 Json = Any
 
@@ -18,6 +19,41 @@ Json = Any
 def tree(*, multi_task: bool) -> Argument:
     """Return DeePMD-kit's argument tree. Shared: never change it."""
     return Argument("input", dict, gen_args(multi_task=multi_task))
+
+
+def defaults(explicit: Mapping[str, Json], *, multi_task: bool) -> dict[str, Json]:
+    """Return DeePMD-kit's default of every key that a document could have, given the variants that it chose."""
+    skeleton = _skeleton(explicit)
+    # Sections that training reads whether or not they were written; dargs fills only those that are there.
+    for name in ("validating",) if multi_task else ("validating", "loss"):
+        skeleton.setdefault(name, {})
+    full: dict[str, Json] = tree(multi_task=multi_task).normalize_value(skeleton, do_alias=False)
+    _take_out_flags(full, explicit)
+    return full
+
+
+def _take_out_flags(full: Json, explicit: Json) -> None:
+    """Take the variants' flags that were chosen, and so are no defaults, out of a default document again."""
+    if isinstance(full, list):
+        for one, other in zip(full, explicit, strict=True):
+            _take_out_flags(one, other)
+    elif isinstance(full, dict):
+        if "type" in explicit:
+            full.pop("type", None)
+        for key, member in explicit.items():
+            if is_branch(member):
+                _take_out_flags(full[key], member)
+
+
+def _skeleton(value: Json) -> Json:
+    """Return the sections of a document and the flags that choose their variants, nothing else."""
+    if isinstance(value, list):
+        return [_skeleton(item) for item in value]
+    return {
+        key: _skeleton(member) if isinstance(member, dict | list) else member
+        for key, member in value.items()
+        if is_branch(member) or member == {} or key == "type"
+    }
 
 
 @lru_cache

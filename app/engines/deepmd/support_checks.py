@@ -19,8 +19,8 @@ def check_support(draft: Draft) -> None:
             _check_lists(draft, kind, path, section)
             _set_service_keys(draft, kind, path, section)
             _mark_idle(draft, kind, path, section)
-    if draft.get("nvnmd", "enable"):
-        draft.refuse("unsupported", ("nvnmd", "enable"), "is for the TensorFlow backend", "Remove nvnmd.")
+    if "nvnmd" in draft.submitted:
+        draft.refuse("unsupported", ("nvnmd",), "is for the TensorFlow backend", "Remove it.")
 
 
 def _check_choices(draft: Draft) -> None:

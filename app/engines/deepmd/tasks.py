@@ -24,6 +24,8 @@ class Expanded:
     """Where each written-out part came from, by its place in a branch: once lowered, once shared."""
     shared: dict[str, tuple[str, Json]] = field(default_factory=dict)
     """By place in a branch: name in `shared_dict`, and the text that stood there."""
+    broken: frozenset[str] = frozenset()
+    """Sections that are too wrong to be checked further."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
 
@@ -45,6 +47,7 @@ def expand(config: dict[str, Json]) -> Expanded:
         message = "model.model_dict must be an object with one object per task"
         hint = 'Write {"TASK": { … }, …}.'
         expanded.problems.append(Problem(code="wrong-type", message=message, pointer="/model/model_dict", hint=hint))
+        expanded.broken = frozenset({"model"})
         return expanded
     _check_names(branches, expanded)
     _lower(model, expanded)
