@@ -2,10 +2,10 @@
 
 import math
 import re
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from sqlalchemy import CursorResult, case, func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -109,7 +109,7 @@ def _pending(session: Session, attempt_id: int) -> tuple[int, int]:
 
 def _insert(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch, data: bytes) -> bool:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    inserted = session.execute(
+    inserted = session.scalar(
         dialect.insert(MetricChunk)
         .values(
             attempt_id=attempt.id,
@@ -122,8 +122,9 @@ def _insert(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch, 
             data=data,
         )
         .on_conflict_do_nothing()
+        .returning(MetricChunk.seq)
     )
-    return cast("CursorResult[Any]", inserted).rowcount == 1
+    return inserted is not None
 
 
 def _unmerged(session: Session, attempt_id: int) -> list[Batch]:
