@@ -12,7 +12,6 @@ from app.db import WriteSession, reading
 from app.fleet import service as fleet
 from app.jobs import checkpoints, leases, logs, timeline, transitions
 from app.jobs import metrics as metrics_store
-from app.jobs.metrics import ingest
 from app.settings import Settings
 from app.strict_json import StrictRoute
 from app.tables import Attempt, Checkpoint, Dataset, JobDataset
@@ -41,7 +40,6 @@ MAX_MESSAGE_BYTES = 64 << 20
 router = APIRouter(prefix="/api/v1/worker", tags=["worker"], route_class=StrictRoute, max_body_size=MAX_MESSAGE_BYTES)
 
 Offset = Annotated[int, Query(ge=0, lt=2**63)]
-Seq = Annotated[int, Query(ge=0, lt=2**31)]
 
 
 async def _body(request: Request) -> bytes:
@@ -156,13 +154,6 @@ def log(
     """The bytes of the log from an offset on; the answer says how many the server has."""
     leases.hold(session, attempt, settings)
     return LogAnswer(size=logs.append(session, attempt, offset, body))
-
-
-@router.post("/attempts/{attempt_id}/metrics", status_code=204)
-def metrics(seq: Seq, body: Bytes, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> None:
-    """One batch of metrics; a `seq` that is there already changes nothing."""
-    leases.hold(session, attempt, settings)
-    ingest(session, attempt, seq, body)
 
 
 @router.post("/attempts/{attempt_id}/events", status_code=204)
