@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli import data, watching
-from app.cli.api import Api, view
+from app.cli.api import Api, connect, view
 from app.cli.document import read
 from app.cli.downloading import checkpoint_files, fetch
 from app.cli.failures import Failure
@@ -50,9 +50,9 @@ def demo(*, data_dir: Path, port: int | None, leave: bool) -> int:
         plan = command.make_plan(data_dir=data_dir, port=_port(port))
         with command.signalled() as stop, opened(plan, command.say) as house:
             # A signal ends the demo at once while it trains: the job stays, and goes on at the next start.
-            good = run(house)
+            run(house)
             stop.watch(house.keeper)
-            if good and not leave:
+            if not leave:
                 command.greet(house)
                 command.serve(house, stop)
     except (CannotStart, Hopeless) as error:
@@ -67,7 +67,7 @@ def demo(*, data_dir: Path, port: int | None, leave: bool) -> int:
     except command.Interrupted:
         console.print("\nStopped. A job that ran has written its checkpoint and goes on at the next start.")
         return 130
-    return 0 if good else 1
+    return 0
 
 
 def _port(wanted: int | None) -> int:
@@ -79,24 +79,35 @@ def _port(wanted: int | None) -> int:
     return 0
 
 
-def run(house: House) -> bool:
-    """Do everything between the start and the table; return whether the job completed."""
+def run(house: House) -> None:
+    """Do everything between the start and the table.
+
+    Raises:
+        Failure: the server refused something, or the job did not complete.
+        DemoError: a program behind a step failed.
+    """
     if not EXAMPLE.is_dir():
         raise DemoError(f"{EXAMPLE} is missing: the demo runs from a checkout of the repository.")
-    api = Api(Server(house.plan.url, house.token, "the demo", "the demo"))
+    with connect(Server(house.plan.url, house.token, "the demo", "the demo")) as api:
+        job, systems = train(api, house)
+        fallen = fall(api, job)
+        folder = house.plan.settings.data_dir / "models" / f"job-{job.id}"
+        checkpoint = _step("checkpoint downloaded, SHA-256 verified", lambda: download(api, job.id, folder))
+    frozen = _step("frozen with stock `dp --pt freeze`", lambda: freeze(checkpoint, folder))
+    errors = _step("tested with stock `dp --pt test`", lambda: test(frozen, sorted(systems.glob(HELD_OUT)), folder))
+    report(errors, fallen, checkpoint, frozen)
+
+
+def train(api: Api, house: House) -> tuple[JobDetail, Path]:
+    """Make the data, register it, submit the example and watch it to its end; return the job and the systems."""
     systems = house.plan.settings.data_dir / "copper"
     _step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
     reference = _step("dataset registered", lambda: register(api, systems))
     job = submit(api)
-    console.print(f"  job {job.id} submitted: {job.progress.total_steps} steps, data {reference}\n")
+    console.print(f"  job {job.id} submitted: {job.progress.total_steps} steps on {reference}\n")
     job = watching.watch_job(api, job.id, footer=f"Dashboard  {escape(house.login_link())}")
     watching.finish(job, as_json=False)
-    folder = house.plan.settings.data_dir / "models" / f"job-{job.id}"
-    checkpoint = _step("checkpoint downloaded, SHA-256 verified", lambda: download(api, job.id, folder))
-    frozen = _step("frozen with stock `dp --pt freeze`", lambda: freeze(checkpoint, folder))
-    errors = _step("tested with stock `dp --pt test`", lambda: test(frozen, sorted(systems.glob(HELD_OUT)), folder))
-    report(errors, fall(api, job), checkpoint, frozen)
-    return True
+    return job, systems
 
 
 def _step(what: str, do: Callable[[], T]) -> T:

@@ -1,10 +1,28 @@
-"""`cairn login|whoami`: which server, and as whom."""
+"""`cairn dashboard|login|whoami`: which server, and as whom."""
 
 from typing import Annotated
 
 import typer
 
 from app.cli.options import Json
+
+
+def dashboard(
+    open_: Annotated[bool, typer.Option("--open", help="Open it in a browser, too.")] = False, json: Json = False
+) -> None:
+    """Print a link that signs one browser in to the dashboard, once."""
+    from app.cli.api import connect, view
+    from app.cli.screen import out, print_json
+    from app.wire.system import LoginLink
+
+    with connect() as api:
+        found = api.post("/login-links")
+    if json:
+        print_json(found)
+    else:
+        out().print(view(LoginLink, found).url, soft_wrap=True)
+    if open_:
+        typer.launch(found["url"])
 
 
 def login(
@@ -15,12 +33,13 @@ def login(
 ) -> None:
     """Keep a server's address and token for later commands."""
     from app.cli import server
-    from app.cli.api import Api
+    from app.cli.api import connect
     from app.cli.screen import out
 
     address = server.checked_url(url)
     secret = token or typer.prompt("Token", hide_input=True)
-    Api(server.Server(address, secret.strip(), "the command line", "the command line")).get("/whoami")
+    with connect(server.Server(address, secret.strip(), "the command line", "the command line")) as api:
+        api.get("/whoami")
     path = server.store(address, secret.strip())
     out().print(f"Logged in to {address}; kept in {path}.")
 
@@ -30,8 +49,8 @@ def whoami(json: Json = False) -> None:
     from app.cli.api import connect
     from app.cli.screen import out, print_json
 
-    api = connect()
-    found = api.get("/whoami")
+    with connect() as api:
+        found = api.get("/whoami")
     known = {"url": api.server.url, "url_from": api.server.url_from, "token_from": api.server.token_from}
     if json:
         print_json(known | found)

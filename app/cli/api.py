@@ -56,6 +56,10 @@ class Api:
                 raise refusal(response, self.server)
             yield response
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
@@ -66,9 +70,14 @@ class Api:
             raise _unreachable(self.server, f"cannot be reached ({error})") from error
 
 
-def connect() -> Api:
-    """Return the API of the server that environment, login or data directory name."""
-    return Api(find())
+@contextlib.contextmanager
+def connect(server: Server | None = None) -> Iterator[Api]:
+    """Yield the API of a server, by default the one that environment, login or data directory name."""
+    api = Api(server or find())
+    try:
+        yield api
+    finally:
+        api.close()
 
 
 def _unreachable(server: Server, what: str) -> Failure:

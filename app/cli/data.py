@@ -30,8 +30,8 @@ def add(path: str, fields: dict[str, Any], *, on_server: bool, as_json: bool) ->
             code="bad-name",
             hint="Lower-case letters, digits, dots, dashes and underscores; --name sets it.",
         )
-    api = connect()
-    found = _register(api, path, fields) if on_server else upload(api, Path(path), fields)
+    with connect() as api:
+        found = _register(api, path, fields) if on_server else upload(api, Path(path), fields)
     if as_json:
         print_json(found)
         return
@@ -123,7 +123,8 @@ def _progress(path: Path) -> Iterator[Sent]:
 
 def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:
     """Print dataset versions, newest first."""
-    found = pages(connect(), "/datasets", limit, name=name)
+    with connect() as api:
+        found = pages(api, "/datasets", limit, name=name)
     if as_json:
         print_json(found)
         return
@@ -142,7 +143,8 @@ def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:
 
 def show(reference: str, *, as_json: bool) -> None:
     """Print what is in a dataset."""
-    found = connect().get(f"/datasets/{quote(reference.removeprefix('dataset:'), safe='@')}")
+    with connect() as api:
+        found = api.get(f"/datasets/{quote(reference.removeprefix('dataset:'), safe='@')}")
     if as_json:
         print_json(found)
         return

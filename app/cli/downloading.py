@@ -27,16 +27,15 @@ CHUNK = 1 << 20
 class Target:
     """Where files go."""
 
-    output: Path | None
+    output: str | None
     force: bool = False
 
     def path(self, name: str, *, single: bool) -> Path:
-        """Return where the file `name` goes: into the output directory, or to the output itself when it is the only one."""
+        """Return where `name` goes: into the output when that is a directory, else to it when it is the only file."""
         if self.output is None:
             return Path(name)
-        if self.output.is_dir() or not single or str(self.output).endswith("/"):
-            return self.output / name
-        return self.output
+        directory = self.output.endswith("/") or Path(self.output).is_dir() or not single
+        return Path(self.output) / name if directory else Path(self.output)
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,10 @@ class Remote:
 
 def download(job_id: int, what: str, *, step: int | None, all_files: bool, target: Target, as_json: bool) -> None:
     """Fetch what was asked for and say where it is."""
-    api = connect()
-    remotes = _remotes(api, job_id, what, step=step, all_files=all_files)
-    found = [
-        fetch(api, remote, target.path(remote.name, single=len(remotes) == 1), force=target.force) for remote in remotes
-    ]
+    with connect() as api:
+        remotes = _remotes(api, job_id, what, step=step, all_files=all_files)
+        single = len(remotes) == 1
+        found = [fetch(api, each, target.path(each.name, single=single), force=target.force) for each in remotes]
     if as_json:
         print_json([{"path": str(path), "sha256": digest, "size": path.stat().st_size} for path, digest in found])
         return

@@ -129,7 +129,9 @@ def download(
     job: Job,
     what: Annotated[What, typer.Argument(help="What to download.")] = What.checkpoint,
     step: Annotated[int | None, typer.Option(min=0, help="Of this step [default: the newest].")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File or directory to write to.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="File to write to, or directory (one that is there, or DIR/).")
+    ] = None,
     all_files: Annotated[
         bool, typer.Option("--all-files", help="Also the files that only Cairn needs to resume.")
     ] = False,

@@ -3,7 +3,8 @@
 import codecs
 import sys
 import time
-from typing import Any
+
+import httpx
 
 from app.cli.api import Api, connect
 from app.cli.failures import Failure
@@ -11,22 +12,25 @@ from app.cli.screen import print_json_line
 from app.cli.watching import POLL_S
 from app.wire.jobs import FINAL_STATES
 
-Position = tuple[int, int]
-"""Number of an execution, and how many bytes of its log have been printed."""
-
 
 def logs(job_id: int, *, follow_on: bool, tail: int | None, attempt: int | None, as_json: bool) -> None:
     """Print a job's log, and keep printing until the job ends when asked to; a new execution is announced."""
-    api = connect()
     printer = Printer(as_json=as_json)
-    position = _print_tail(api, job_id, tail, attempt, printer) if tail is not None else (attempt or 0, 0)
-    while True:
-        ended = not follow_on or api.get(f"/jobs/{job_id}")["state"] in FINAL_STATES
-        position = _print_rest(api, job_id, attempt, position, printer)
-        if ended:
-            printer.finish()
-            return
-        time.sleep(POLL_S)
+    with connect() as api:
+        number, offset = attempt, 0
+        if tail is not None:
+            number, offset = _print_tail(api, job_id, attempt, tail, printer)
+        while True:
+            job = api.get(f"/jobs/{job_id}")
+            newest = attempt or job["attempt"]
+            number = number or newest
+            offset = _print_rest(api, job_id, number, offset, printer)
+            for later in range(number + 1, newest + 1):
+                number, offset = later, _print_rest(api, job_id, later, 0, printer)
+            if not follow_on or job["state"] in FINAL_STATES:
+                break
+            time.sleep(POLL_S)
+    printer.finish()
 
 
 class Printer:
@@ -60,30 +64,28 @@ class Printer:
         self._line = ""
 
 
-def _print_tail(api: Api, job_id: int, tail: int, attempt: int | None, printer: Printer) -> Position:
+def _print_tail(api: Api, job_id: int, attempt: int | None, tail: int, printer: Printer) -> tuple[int, int]:
+    """Print the last lines; return of which execution, and where its log ended."""
     response = _read(api, job_id, attempt=attempt, tail=tail)
     number = int(response.headers["X-Attempt"])
     printer.write(number, response.content)
     return number, int(response.headers["X-Log-Size"])
 
 
-def _print_rest(api: Api, job_id: int, attempt: int | None, position: Position, printer: Printer) -> Position:
-    """Print what has come since `position`; return where that was."""
-    number, offset = position
-    while True:
-        response = _read(api, job_id, attempt=attempt, offset=offset)
-        newest, size = int(response.headers["X-Attempt"]), int(response.headers["X-Log-Size"])
-        if newest != number and offset:
-            # Another execution has begun: its log from the start.
-            number, offset = newest, 0
-            continue
-        printer.write(newest, response.content)
-        number, offset = newest, offset + len(response.content)
-        if offset >= size or not response.content:
-            return number, offset
+def _print_rest(api: Api, job_id: int, number: int, offset: int, printer: Printer) -> int:
+    """Print an execution's log from `offset` on; return where it ended."""
+    size = offset + 1 if number else 0
+    while offset < size:
+        response = _read(api, job_id, attempt=number, offset=offset)
+        size = int(response.headers["X-Log-Size"])
+        printer.write(number, response.content)
+        offset += len(response.content)
+        if not response.content:
+            break
+    return offset
 
 
-def _read(api: Api, job_id: int, **options: Any) -> Any:
+def _read(api: Api, job_id: int, **options: int | None) -> httpx.Response:
     params = {name: value for name, value in options.items() if value is not None}
     response = api.request("GET", f"/jobs/{job_id}/logs", params=params)
     if "X-Log-Size" not in response.headers:

@@ -25,7 +25,8 @@ def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
 
 def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
     """Print jobs, newest first."""
-    found = pages(connect(), "/jobs", limit, **filters)
+    with connect() as api:
+        found = pages(api, "/jobs", limit, **filters)
     if as_json:
         print_json(found)
         return
@@ -48,9 +49,9 @@ def _row(job: JobView) -> list[str]:
 
 def show_job(job_id: int, *, as_json: bool) -> None:
     """Print all that is known of a job but its config."""
-    api = connect()
-    found = api.get(f"/jobs/{job_id}")
-    checkpoints = api.get(f"/jobs/{job_id}/checkpoints")
+    with connect() as api:
+        found = api.get(f"/jobs/{job_id}")
+        checkpoints = api.get(f"/jobs/{job_id}/checkpoints")
     if as_json:
         print_json({**found, "checkpoints": checkpoints})
         return
@@ -103,7 +104,8 @@ def _print_checkpoints(checkpoints: list[CheckpointView]) -> None:
 
 def cancel_job(job_id: int, *, now: bool, as_json: bool) -> None:
     """Ask the server to stop a job."""
-    found = connect().post(f"/jobs/{job_id}/cancel", json={"now": now})
+    with connect() as api:
+        found = api.post(f"/jobs/{job_id}/cancel", json={"now": now})
     if as_json:
         print_json(found)
         return

@@ -42,7 +42,7 @@ def build() -> typer.Typer:
     app.callback()(_root)
     panels: dict[str, Sequence[Command]] = {
         "Jobs": (jobs.submit, jobs.check, jobs.ls, jobs.show, jobs.watch, jobs.logs, jobs.cancel, jobs.download),
-        "Server": (account.login, account.whoami),
+        "Server": (account.dashboard, account.login, account.whoami),
         "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
     }
     for panel, commands in panels.items():

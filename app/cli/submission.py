@@ -2,8 +2,8 @@
 
 import json
 import uuid
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,24 @@ def submit(
 ) -> None:
     """Submit a job, show it, and watch it when asked to."""
     document = _prepared(file, settings)
-    api = connect()
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    with connect() as api:
+        with _about(document):
+            found = _send(api, {"config": document.value, **fields}, archives, headers)
+        job = view(JobDetail, found)
+        _report(job, found, document, as_json=as_json and not follow)
+        if follow:
+            watching.finish(watching.watch_job(api, job.id, as_json=as_json), as_json=as_json)
+
+
+@contextmanager
+def _about(document: Document) -> Iterator[None]:
+    """Let a refusal show the lines of the document it is about."""
     try:
-        found = _send(api, {"config": document.value, **fields}, archives, headers)
+        yield
     except Failure as failure:
         failure.document = document
         raise
-    job = view(JobDetail, found)
-    _report(job, found, document, as_json=as_json and not follow)
-    if follow:
-        watching.finish(watching.watch_job(api, job.id, as_json=as_json), as_json=as_json)
 
 
 def _prepared(file: str, settings: Sequence[str]) -> Document:
@@ -85,11 +92,8 @@ def _report(job: JobDetail, found: Any, document: Document, *, as_json: bool) ->
 def check(file: str, fields: dict[str, Any], *, settings: Sequence[str], as_json: bool) -> None:
     """Show what a config resolves to; raise Failure with every problem when it would not run."""
     document = _prepared(file, settings)
-    try:
-        found = connect().post("/configs/resolve", json={"config": document.value, **fields})
-    except Failure as failure:
-        failure.document = document
-        raise
+    with connect() as api, _about(document):
+        found = api.post("/configs/resolve", json={"config": document.value, **fields})
     if as_json:
         print_json(found)
         return

@@ -38,7 +38,8 @@ class Picture:
 
 def watch(job_id: int, *, as_json: bool) -> None:
     """Show a job until it ends; raise Failure unless it completed."""
-    finish(watch_job(connect(), job_id, as_json=as_json), as_json=as_json)
+    with connect() as api:
+        finish(watch_job(api, job_id, as_json=as_json), as_json=as_json)
 
 
 def watch_job(api: Api, job_id: int, *, as_json: bool = False, footer: str | None = None) -> JobDetail:
