@@ -15,13 +15,17 @@ from app.fleet.routes import router as fleet_router
 from app.fleet.upkeep import Upkeep
 from app.jobs.metrics_routes import router as metrics_router
 from app.jobs.routes import router as job_router
+from app.jobs.stream import Hub
+from app.jobs.stream_routes import router as stream_router
 from app.settings import Settings, get_settings
+from app.shutdown import before_shutdown
 from app.web.routes import error_page
 from app.web.routes import router as web_router
 
 ROUTERS = (
     system.router,
     job_router,
+    stream_router,
     metrics_router,
     dataset_router,
     fleet_router,
@@ -48,7 +52,10 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         with transaction(app.state.sessions) as session:
             keys.ensure_first_tokens(session, settings)
         upkeep = Upkeep(app.state.sessions, settings) if background else None
-        yield
+        app.state.hub = Hub(app.state.sessions)
+        with before_shutdown(app.state.hub.close):
+            yield
+        await app.state.hub.closed()
         if upkeep is not None:
             upkeep.close()
         app.state.doorbell.close()
