@@ -1,6 +1,5 @@
 """Unpacking archives that nobody vouches for: no path leads out, no link, no device, no bomb."""
 
-import bz2
 import gzip
 import lzma
 import stat
@@ -10,8 +9,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from app.datasets.intake.compression import compression_of, decompressed
 from app.datasets.intake.report import Order, refuse
 
 CHUNK_BYTES = 1 << 20
@@ -20,8 +20,6 @@ MAX_PART_BYTES = 255
 
 JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db")
 """What desktop archivers add."""
-
-_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass
@@ -42,13 +40,15 @@ def unpack(order: Order, target: Path) -> bool:
     if zipfile.is_zipfile(order.source) and not _looks_like_tar(order.source):
         _unpack_zip(order.source, target, allowance)
         return True
-    compression = _compression(order.source)
+    compression = compression_of(order.source)
+    if compression == "zip":
+        raise _damaged(order.file_name, EOFError("its directory is missing"))
     try:
-        with _decompressed(order.source, compression) as stream:
+        with decompressed(order.source, compression) as stream:
             head = stream.read(512)
         if head[257:262] != b"ustar" and not (compression is None and tarfile_like(head)):
             return compression is not None and _expand_single(order, compression, target, allowance)
-        with _decompressed(order.source, compression) as stream:
+        with decompressed(order.source, compression) as stream:
             _unpack_tar(stream, target, allowance)
     except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise _damaged(order.file_name, error) from error
@@ -67,12 +67,6 @@ def _damaged(name: str, error: Exception) -> Exception:
     )
 
 
-def _compression(path: Path) -> str | None:
-    with path.open("rb") as file:
-        head = file.read(8)
-    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
-
-
 def _looks_like_tar(path: Path) -> bool:
     # An uncompressed tar that happens to end with a zip inside is found by zipfile as well.
     with path.open("rb") as file:
@@ -88,31 +82,44 @@ def tarfile_like(head: bytes) -> bool:
     return True
 
 
-def _decompressed(path: Path, compression: str | None) -> IO[bytes]:
-    if compression == "gzip":
-        return gzip.open(path)  # type: ignore[return-value]  # a GzipFile reads like any file
-    if compression == "bz2":
-        return bz2.open(path)
-    if compression == "xz":
-        return lzma.open(path)
-    if compression == "zstd":
-        # pyarrow brings the codec that the standard library of this Python lacks.
-        import pyarrow
-
-        stream: IO[bytes] = pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd")
-        return stream
-    return path.open("rb")
-
-
 def _expand_single(order: Order, compression: str, target: Path, allowance: Allowance) -> bool:
     name = order.source.stem
-    with _decompressed(order.source, compression) as stream:
+    with decompressed(order.source, compression) as stream:
         _write(stream, target / name, name, allowance)
     return False
 
 
+class _Watched:
+    """A stream that remembers its last block: a whole tar ends with blocks of zeros."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._size = 0
+        self._last = b""
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._size += len(data)
+        self._last = (self._last + data)[-tarfile.BLOCKSIZE :]
+        return data
+
+    def is_whole(self) -> bool:
+        """Read on to the end, not further than a tape's last record could reach, and return whether the end is one."""
+        for _ in range(64):
+            if not self.read(CHUNK_BYTES):
+                break
+        return self._size % tarfile.BLOCKSIZE == 0 and self._last.count(0) == tarfile.BLOCKSIZE
+
+
 def _unpack_tar(stream: IO[bytes], target: Path, allowance: Allowance) -> None:
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
+    watched = _Watched(stream)
+    _unpack_members(watched, target, allowance)
+    if not watched.is_whole():
+        raise tarfile.ReadError("the end mark is missing")
+
+
+def _unpack_members(stream: _Watched, target: Path, allowance: Allowance) -> None:
+    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
         for member in _counted_tar(archive, allowance):
             path = _safe(member.name, target)
             if path is None or member.isdir():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.datasets.intake.frames import Frame
-from app.datasets.intake.report import Report, refuse
+from app.datasets.intake.report import Refused, Report, refuse
 
 DPDATA_FORMATS: tuple[tuple[str, bytes], ...] = (
     ("vasp/outcar", b" vasp."),
@@ -38,11 +38,13 @@ def read_frames(path: Path, shown: str, report: Report) -> Iterator[Frame]:
             yield from _dpdata(path, known) if known else _ase(path, head, shown, report)
         for message in dict.fromkeys(str(warning.message) for warning in caught if "converged" in str(warning.message)):
             report.warn(f"{shown}: {message}")
-    except (OSError, MemoryError) as error:
-        if isinstance(error, MemoryError) or error.errno is not None:
+    except (Refused, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:
             raise
         raise _unreadable(shown, known, error) from error
-    except (ValueError, KeyError, IndexError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+    except Exception as error:
         # The parsers of a hundred formats raise whatever comes; a file they cannot read is not our failure.
         raise _unreadable(shown, known, error) from error
 
