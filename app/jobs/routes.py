@@ -3,14 +3,14 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from app import auth
 from app.artifacts.store import Blobs
-from app.artifacts.transfer import download
+from app.artifacts.transfer import content_disposition, download
 from app.db import ReadSession, WriteSession, reading
 from app.engines.registry import ENGINES
-from app.jobs import checkpoints, logs, service, submission, timeline, transitions
+from app.jobs import bundle, checkpoints, logs, service, submission, timeline, transitions
 from app.jobs.reading import IdempotencyKey, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
@@ -174,6 +174,22 @@ def download_checkpoint(
     """One file of a checkpoint, verified before it is sent. Range, If-None-Match and If-Range are honoured."""
     file = checkpoints.find_file(session, job_id, checkpoint_id, name)
     return download(request, store, file.blob_sha256, file_name=file.name)
+
+
+@router.get("/jobs/{job_id}/bundle", response_class=StreamingResponse)
+def download_bundle(
+    request: Request,
+    job_id: JobId,
+    session: ReadSession,
+    store: Blobs,
+    which: Annotated[bundle.Which, Query(alias="checkpoints")] = "latest",
+) -> Response:
+    """All of a job as one zip: configs, provenance, learning curve, environment, log, timeline, checkpoints."""
+    job = service.get(session, job_id)
+    files = bundle.members(session, request.app.state.sessions, store, job, which)
+    name = f"{job.file_stem}-job{job.id}"
+    headers = {"Content-Disposition": content_disposition(f"{name}.zip")}
+    return StreamingResponse(bundle.stream(name, files), media_type="application/zip", headers=headers)
 
 
 @router.get("/engines")

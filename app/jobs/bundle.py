@@ -1,0 +1,142 @@
+"""All of a job in one zip: made while it is sent, so that its size does not matter."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.artifacts.store import BlobStore
+from app.db import reading
+from app.jobs import checkpoints, logs, metric_export, metric_reading, service, timeline
+from app.tables import Attempt, Checkpoint, Dataset, Job, JobDataset
+
+Which = Literal["all", "latest", "none"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a bundle, read only when its turn comes. Weights do not compress; text does."""
+
+    name: str
+    content: Callable[[], Iterable[bytes]]
+    compress: bool = True
+
+
+def members(
+    session: Session, sessions: sessionmaker[Session], store: BlobStore, job: Job, which: Which
+) -> list[Member]:
+    """Return the files of a job's bundle. Every checkpoint in it has been verified; damaged ones raise BlobCorrupt."""
+    engine = service.known_engine(job.engine)
+    attempts = list(session.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number)))
+    history = metric_export.History(
+        sessions=sessions,
+        job_id=job.id,
+        keys=metric_reading.matching(session, job.id, None),
+        ranges=metric_reading.windows(session, job.id, None, None),
+        max_points=None,
+    )
+    found = [
+        _json("input.json", job.submitted["config"]),
+        _json("submission.json", job.submitted),
+        _json("out.json", job.resolved),
+        _json("provenance.json", _provenance(session, job)),
+        _json("environment.json", [_environment(attempt) for attempt in attempts]),
+        _json("timeline.json", [event.model_dump(mode="json") for event in timeline.events(session, job.id)]),
+        Member("log.txt", lambda: _log(sessions, [(attempt.id, attempt.log_size) for attempt in attempts])),
+    ]
+    if history.keys:
+        name = engine.learning_curve_name()
+        found.append(Member(name, lambda: metric_export.learning_curve(history, engine, job.resolved)))
+    return [*found, *_weights(session, store, job.id, which)]
+
+
+def _json(name: str, value: Any) -> Member:
+    return Member(name, lambda: [json.dumps(value, indent=2, ensure_ascii=False).encode()])
+
+
+def _provenance(session: Session, job: Job) -> dict[str, Any]:
+    datasets = session.scalars(select(Dataset).join(JobDataset).where(JobDataset.job_id == job.id).order_by(Dataset.id))
+    return {
+        "job": job.id,
+        "name": job.name,
+        "engine": job.engine,
+        "digest": job.digest,
+        "seed": job.seed,
+        "seeds": job.seeds,
+        "determinism": job.determinism,
+        "start_mode": job.start_mode,
+        "datasets": [{"dataset": f"{row.name}@{row.version}", "digest": row.digest} for row in datasets],
+        "origins": job.origins,
+        "warnings": job.warnings,
+    }
+
+
+def _environment(attempt: Attempt) -> dict[str, Any]:
+    return service.attempt_view(attempt).model_dump(mode="json")
+
+
+def _log(sessions: sessionmaker[Session], attempts: list[tuple[int, int]]) -> Iterator[bytes]:
+    with reading(sessions) as session:
+        for attempt_id, size in attempts:
+            yield from logs.read(session, attempt_id, 0, size)
+
+
+def _weights(session: Session, store: BlobStore, job_id: int, which: Which) -> Iterator[Member]:
+    for checkpoint in _chosen(session, store, job_id, which):
+        for file in checkpoint.files:
+            store.verify(file.blob_sha256)
+            content = partial(store.read, file.blob_sha256)
+            yield Member(f"checkpoints/step-{checkpoint.step}/{file.name}", content, compress=False)
+
+
+def _chosen(session: Session, store: BlobStore, job_id: int, which: Which) -> Iterable[Checkpoint]:
+    if which == "all":
+        # A step that was reached twice is there once: as the newest attempt left it.
+        rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id))
+        return {row.step: row for row in rows}.values()
+    newest = checkpoints.newest_good(session, store, job_id) if which == "latest" else None
+    return [newest] if newest is not None else []
+
+
+class _Sink:
+    """Where `zipfile` writes: not seekable, emptied after every chunk."""
+
+    def __init__(self) -> None:
+        self._written = bytearray()
+
+    def write(self, data: bytes, /) -> int:
+        self._written += data
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing lies anywhere else."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def take(self) -> bytes:
+        """Return what was written since."""
+        taken = bytes(self._written)
+        self._written.clear()
+        return taken
+
+
+def stream(directory: str, files: Iterable[Member]) -> Iterator[bytes]:
+    """Yield a zip archive with these files below one directory, holding a chunk of one of them at a time."""
+    sink = _Sink()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for file in files:
+            entry = zipfile.ZipInfo(f"{directory}/{file.name}")
+            entry.compress_type = zipfile.ZIP_DEFLATED if file.compress else zipfile.ZIP_STORED
+            entry.external_attr = 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as target:
+                for chunk in file.content():
+                    target.write(chunk)
+                    if data := sink.take():
+                        yield data
+    yield sink.take()
