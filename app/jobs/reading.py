@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.types import Message
 
 from app import strict_json
+from app.artifacts.transfer import too_large, upload_limit
 from app.engines.documents import canonical
 from app.errors import AppError, Invalid, TooLarge
 from app.jobs.submission import SubmitRequest
@@ -20,9 +23,6 @@ from app.wire.problems import Problem
 
 PLAIN_FIELDS = frozenset({"name", "engine", "kind", "determinism"})
 """Form fields that are taken as they are; all others are JSON."""
-
-FORM_SPARE_BYTES = 1 << 20
-"""What a form's boundaries and small fields may add to the size of its files."""
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,25 @@ class UnsupportedMedia(AppError):
     code = "unsupported-media-type"
 
 
-async def read_submission(request: Request) -> Sent:
-    """Return what was sent; FastAPI runs this before the route, without any database connection."""
+async def read_submission(request: Request) -> AsyncIterator[Sent]:
+    """Yield what was sent; FastAPI runs this before the route, without any database connection."""
     settings: Settings = request.app.state.settings
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":
-        return Sent(_object(strict_json.loads(await _limited(request, settings.max_config_bytes))), [])
-    if kind == "multipart/form-data":
-        return await _read_form(request, settings)
-    raise UnsupportedMedia(
-        f"a submission is application/json or multipart/form-data, not {kind or 'without a type'}",
-        hint="curl: -H 'Content-Type: application/json' --data @job.json, or -F config=@input.json -F data=@water.tgz",
-    )
+        yield Sent(_object(strict_json.loads(await _limited(request, settings.max_config_bytes))), [])
+    elif kind == "multipart/form-data":
+        body = _counted(request, upload_limit(request))
+        async with body.form(max_files=100, max_fields=100, max_part_size=settings.max_config_bytes) as form:
+            files = [item for item in form.getlist("data") if isinstance(item, UploadFile)]
+            yield Sent(await _form_document(form, settings.max_config_bytes), files)
+    else:
+        raise UnsupportedMedia(
+            f"a submission is application/json or multipart/form-data, not {kind or 'without a type'}",
+            hint="curl: -H 'Content-Type: application/json' --data @job.json, or -F config=@input.json -F data=@cu.tgz",
+        )
 
 
-Submission = Annotated[Sent, Depends(read_submission)]
+Submission = Annotated[Sent, Depends(read_submission, scope="function")]
 IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="The same key and body again return the job of the first time."),
@@ -102,17 +106,19 @@ async def _limited(request: Request, limit: int) -> bytes:
     return bytes(data)
 
 
-async def _read_form(request: Request, settings: Settings) -> Sent:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > settings.max_upload_bytes + FORM_SPARE_BYTES:
-        raise TooLarge(
-            f"the upload is larger than {settings.max_upload_bytes} bytes",
-            hint="CAIRN_MAX_UPLOAD_BYTES sets the limit.",
-        )
-    form = await request.form(max_files=100, max_fields=100, max_part_size=settings.max_config_bytes)
-    files = [item for item in form.getlist("data") if isinstance(item, UploadFile)]
-    document = await _form_document(form, settings.max_config_bytes)
-    return Sent(document, files)
+def _counted(request: Request, limit: int) -> Request:
+    """Return the request with a body that ends in an error beyond `limit` bytes, whatever length it announced."""
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise too_large(limit)
+        return message
+
+    return Request(request.scope, receive)
 
 
 async def _form_document(form: FormData, limit: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from app.artifacts.store import Blobs
 from app.artifacts.transfer import content_disposition, download
 from app.db import ReadSession, WriteSession, reading
 from app.engines.registry import ENGINES
-from app.jobs import bundle, checkpoints, logs, service, submission, timeline, transitions
+from app.jobs import bundle, checkpoints, logs, service, submission, timeline, transitions, uploads
 from app.jobs.reading import IdempotencyKey, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
@@ -62,16 +62,29 @@ def submit_job(
     response: Response,
     sent: Submission,
     session: WriteSession,
+    store: Blobs,
     idempotency_key: IdempotencyKey = None,
 ) -> JobDetail:
-    """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known."""
-    identity = identified(sent, idempotency_key)
-    # Resolution takes a tenth of a second: it runs before this request takes the write lock.
-    with reading(request.app.state.sessions) as reader:
-        earlier = submission.find_repeated(reader, identity)
-        prepared = None if earlier else submission.prepare(reader, validated(sent))
-    job, new = (earlier, False) if prepared is None else submission.create(session, prepared, identity)
-    assert job is not None
+    """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known.
+
+    As a form: `config` is the input document, each `data` file becomes a dataset, and the config's paths may name the
+    systems in them as they lay on your disk.
+    """
+    state = request.app.state
+    submit, identity = validated(sent), identified(sent, idempotency_key)
+    # Taking data in takes minutes, resolution a tenth of a second: both happen before this request takes the write lock.
+    with reading(state.sessions) as reader:
+        job = submission.find_repeated(reader, identity)
+    new = job is None
+    if job is None:
+        if sent.files:
+            places = uploads.take_in(state.sessions, state.settings, store, sent.files, submit.engine)
+            config = uploads.refer(submission.find_engine(submit.engine), submit.config, places)
+            submit = submit.model_copy(update={"config": config})
+            identity = identity.with_config(config)
+        with reading(state.sessions) as reader:
+            prepared = submission.prepare(reader, submit)
+        job, new = submission.create(session, prepared, identity)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     response.headers["ETag"] = etag(job.id, job.version)

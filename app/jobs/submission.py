@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import select
@@ -34,6 +34,10 @@ class SubmitRequest:
     document: Mapping[str, Any]
     digest: str
     key: str | None
+
+    def with_config(self, config: Mapping[str, Any]) -> "SubmitRequest":
+        """Return the request with another config under the same identity."""
+        return replace(self, document={**self.document, "config": config})
 
 
 @dataclass(frozen=True)
