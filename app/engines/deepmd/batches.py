@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines.deepmd.draft import Draft, Path, short
+from app.engines.deepmd.document import short
+from app.engines.deepmd.draft import Draft, Path
 from app.wire.datasets import SystemSummary
 
 Json = Any

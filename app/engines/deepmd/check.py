@@ -13,6 +13,7 @@ from dargs import Argument, Variant
 from dargs.dargs import ArgumentError, did_you_mean
 
 from app.engines.deepmd.document import Way, dotted, short
+from app.engines.deepmd.supported import CHOICES
 from app.engines.documents import pointer
 from app.wire.problems import Problem
 
@@ -90,7 +91,7 @@ def _fields(
     """
     fields = dict(argument.sub_fields)
     for flag, variant in argument.sub_variants.items():
-        choice = _choice(variant, value, at, checked)
+        choice = _choice(argument, variant, value, at, checked)
         inner = _fields(choice, value, at, tags, checked) if choice is not None else None
         if choice is None or inner is None:
             return None
@@ -100,19 +101,18 @@ def _fields(
     return fields
 
 
-def _choice(variant: Variant, value: dict[str, Json], at: str, checked: Checked) -> Argument | None:
+def _choice(argument: Argument, variant: Variant, value: dict[str, Json], at: str, checked: Checked) -> Argument | None:
     flag = variant.flag_name
     choices = [*variant.choice_dict, *variant.choice_alias]
+    listed = f"One of {', '.join(sorted(CHOICES.get((argument.name, flag), variant.choice_dict)))}."
     if flag not in value and not variant.optional:
-        message = (
-            f"{checked.name(at + pointer(flag))} is missing: it says which kind of {at.rpartition('/')[2]} this is"
-        )
-        checked.add("missing-key", at, message, f"One of {', '.join(variant.choice_dict)}.")
+        message = f"{checked.name(at + pointer(flag))} is missing: it says which kind this is"
+        checked.add("missing-key", at, message, listed)
         return None
     tag = value.get(flag, variant.default_tag)
     if not isinstance(tag, str) or tag not in choices:
         near = did_you_mean(tag, choices) if isinstance(tag, str) else ""
-        hint = near or f"One of {', '.join(variant.choice_dict)}."
+        hint = near or listed
         checked.add(
             "invalid-choice", at + pointer(flag), f"{checked.name(at + pointer(flag))}: there is no {short(tag)}", hint
         )

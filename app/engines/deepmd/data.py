@@ -8,7 +8,8 @@ from typing import Any
 
 from app.engines.base import DatasetFacts, DataUse
 from app.engines.deepmd.batches import check_batches
-from app.engines.deepmd.draft import Draft, Path, counted, short
+from app.engines.deepmd.document import short
+from app.engines.deepmd.draft import Draft, Path, counted
 from app.engines.deepmd.schedule import is_used
 from app.engines.documents import pointer
 from app.wire.datasets import DatasetRef, SystemSummary

@@ -1,5 +1,6 @@
 """A submitted config on its way into DeePMD-kit's current form, with the way back to what was submitted."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,10 +76,6 @@ def dotted(at: str) -> str:
 
 
 def short(value: Json) -> str:
-    """Return a value as a message shows it: as JSON would, cut at 60 characters."""
-    text = (
-        repr(value)
-        if not isinstance(value, bool) and value is not None
-        else {True: "true", False: "false", None: "null"}[value]
-    )
+    """Return a value as a message shows it: as it stands in JSON, cut at 60 characters."""
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.engines.deepmd.document import Way, dotted, given, nearest, short
+from app.engines.deepmd.document import Way, dotted, given, nearest
 from app.engines.deepmd.tasks import is_multi_task
-from app.engines.documents import is_branch, leaves, pointer
+from app.engines.documents import leaves, pointer
 from app.wire.jobs import LosingCandidate, Origin, OriginKind
 from app.wire.problems import Notice, Problem
 
@@ -45,6 +45,11 @@ class Draft:
         """Return the number at a path, or None when there is none."""
         value = self.get(*path)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def default(self, *path: str | int) -> Json:
+        """Return DeePMD-kit's default for a leaf, or None when it has none."""
+        candidates = self.candidates.get(pointer(*path), [])
+        return next((candidate.value for candidate in candidates if candidate.origin == "default"), None)
 
     def source(self, *path: str | int) -> str | None:
         """Return where the value at a path was submitted, or None when it was not."""
@@ -153,14 +158,6 @@ class Draft:
                     yield "data", (*self.data_section(task), name)
 
 
-def is_leaf(value: Json) -> bool:
-    """Return whether a value has one origin."""
-    return not is_branch(value)
-
-
 def counted(count: int, what: str) -> str:
     """Return `1 frame`, `3 frames`."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-__all__ = ["Draft", "Path", "counted", "is_leaf", "short"]

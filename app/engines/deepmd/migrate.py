@@ -112,7 +112,8 @@ def _converted(document: dict[str, Json]) -> Migrated:
         with np.errstate(all="ignore"):
             after = update_deepmd_input(document, warning=False)
     except _FAILURES as error:
-        message = f"this looks like an input of DeePMD-kit 1.x that cannot be converted: {error!r}"
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        message = f"this looks like an input of DeePMD-kit 1.x that cannot be converted: {reason}"
         hint = "Complete it, or write it in today's form; examples/copper/input.json shows one."
         problem = Problem(code="not-convertible", message=message, pointer="", hint=hint)
         return Migrated({}, problems=[problem], broken=frozenset(SECTIONS))

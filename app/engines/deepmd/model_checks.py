@@ -5,7 +5,8 @@ from typing import Any
 
 from deepmd.common import VALID_ACTIVATION, VALID_PRECISION
 
-from app.engines.deepmd.draft import NESTED, Draft, Path, short
+from app.engines.deepmd.document import short
+from app.engines.deepmd.draft import NESTED, Draft, Path, counted
 from app.engines.deepmd.elements import SYMBOLS
 
 Json = Any
@@ -100,7 +101,7 @@ def _check_selection(draft: Draft, path: Path, types: int | None) -> None:
     if wrong:
         draft.refuse("out-of-range", path, f"must be greater than 0, but holds {wrong[0]}", hint)
     elif isinstance(value, list) and types is not None and len(value) != types:
-        message = f"has {len(value)} numbers, but type_map has {types} elements"
+        message = f"has {counted(len(value), 'number')}, but type_map has {counted(types, 'element')}"
         draft.refuse(
             "wrong-length", path, message, "One number of neighbours for each element of type_map, in its order."
         )
@@ -131,7 +132,7 @@ def _check_names(draft: Draft, section: Path) -> None:
         is_none = key == "activation_function" and isinstance(value, str) and value.lower() == "none"
         if isinstance(value, str) and value not in allowed and not is_none:
             hint = f"One of {', '.join(sorted(allowed))}."
-            draft.refuse("invalid-choice", (*section, key), f"there is no {short(value)}", hint)
+            draft.refuse("invalid-choice", (*section, key), f"cannot be {short(value)}", hint)
 
 
 def _check_axis(draft: Draft, path: Path) -> None:
@@ -172,7 +173,7 @@ def _check_fitting(draft: Draft, path: Path, types: int | None) -> None:
     _check_names(draft, path)
     energies = draft.get(*path, "atom_ener")
     if isinstance(energies, list) and energies and types is not None and len(energies) != types:
-        message = f"has {len(energies)} entries, but type_map has {types} elements"
+        message = f"has {len(energies)} entries, but type_map has {counted(types, 'element')}"
         draft.refuse("wrong-length", (*path, "atom_ener"), message, "One energy (eV) or null for each element.")
     trainable, widths = draft.get(*path, "trainable"), draft.get(*path, "neuron")
     if isinstance(trainable, list) and isinstance(widths, list) and len(trainable) != len(widths) + 1:
@@ -206,7 +207,8 @@ def _are_types(values: Iterable[Json], types: int | None) -> bool:
 
 
 def _numbered(types: int | None) -> str:
-    return f"Types are numbered 0 to {types - 1}, in the order of type_map." if types else "Types are numbered from 0."
+    last = f" to {types - 1}" if types else ""
+    return f"Types are numbered from 0{last}, in the order of type_map."
 
 
 def _check_out_bias(draft: Draft, path: Path, types: int | None) -> None:
@@ -217,5 +219,5 @@ def _check_out_bias(draft: Draft, path: Path, types: int | None) -> None:
         if key != "energy":
             draft.refuse("unsupported", (*path, key), "is no output of an energy model", 'Write {"energy": [ … ]}.')
         elif types is not None and len(biases) != types:
-            message = f"has {len(biases)} entries, but type_map has {types} elements"
+            message = f"has {len(biases)} entries, but type_map has {counted(types, 'element')}"
             draft.refuse("wrong-length", (*path, key), message, "One energy (eV) or null for each element.")

@@ -88,8 +88,14 @@ def _check(draft: Draft, path: Path, rule: Range) -> None:
     value = draft.get(*path)
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int | float) and not isinstance(number, bool) and not _inside(number, rule):
-            draft.refuse("out-of-range", path, f"must be {_bounds(rule, number)}, but is {short(value)}", rule.hint)
+            message = f"must be {_bounds(rule, number)}, but is {short(value)}"
+            draft.refuse("out-of-range", path, message, rule.hint or _usual(draft, path))
             return
+
+
+def _usual(draft: Draft, path: Path) -> str:
+    default = draft.default(*path)
+    return f"DeePMD-kit's default is {short(default)}." if default is not None else "Choose a number in this range."
 
 
 def _inside(number: float, rule: Range) -> bool:

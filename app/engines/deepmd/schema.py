@@ -48,7 +48,7 @@ def _take_out_flags(full: Json, explicit: Json) -> None:
 def _skeleton(value: Json) -> Json:
     """Return the sections of a document and the flags that choose their variants, nothing else."""
     if isinstance(value, list):
-        return [_skeleton(item) for item in value]
+        return [_skeleton(item) if isinstance(item, dict | list) else item for item in value]
     return {
         key: _skeleton(member) if isinstance(member, dict | list) else member
         for key, member in value.items()

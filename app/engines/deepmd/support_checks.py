@@ -3,8 +3,8 @@
 from typing import Any
 
 from app.engines.deepmd import supported
-from app.engines.deepmd.draft import Draft, Path, short
-from app.engines.deepmd.schema import tree
+from app.engines.deepmd.document import short
+from app.engines.deepmd.draft import Draft, Path
 
 Json = Any
 
@@ -42,8 +42,9 @@ def _hybrids(draft: Draft) -> list[tuple[str, Path]]:
 def _refuse_keys(draft: Draft, kind: str, path: Path, section: dict[str, Json]) -> None:
     for rule in supported.REFUSED:
         if rule.section == kind and rule.key in section and not _is_inert(rule.key, section[rule.key]):
-            message = f"= {short(section[rule.key])} is refused: {rule.reason}"
-            draft.refuse("unsupported", (*path, rule.key), message, rule.hint)
+            value = section[rule.key]
+            shown = "" if isinstance(value, dict) else f"= {short(value)} "
+            draft.refuse("unsupported", (*path, rule.key), f"{shown}is refused: {rule.reason}", rule.hint)
 
 
 _INERT: dict[str, tuple[Any, ...]] = {
@@ -65,7 +66,7 @@ def _check_lists(draft: Draft, kind: str, path: Path, section: dict[str, Json]) 
         value = section.get(key)
         if section_kind == kind and isinstance(value, str) and value not in allowed:
             hint = f"One of {', '.join(sorted(allowed))}."
-            draft.refuse("invalid-choice", (*path, key), f"there is no {short(value)}", hint)
+            draft.refuse("invalid-choice", (*path, key), f"cannot be {short(value)}", hint)
 
 
 def _set_service_keys(draft: Draft, kind: str, path: Path, section: dict[str, Json]) -> None:
@@ -88,10 +89,5 @@ def _mark_idle(draft: Draft, kind: str, path: Path, section: dict[str, Json]) ->
         if rule.section != kind or rule.key not in section or draft.source(*path, rule.key) is None:
             continue
         draft.ignore((*path, rule.key), rule.reason)
-        if section[rule.key] != _default(kind, rule.key):
+        if section[rule.key] != draft.default(*path, rule.key):
             draft.warn("ignored", (*path, rule.key), f"has no effect: {rule.reason}")
-
-
-def _default(kind: str, key: str) -> Json:
-    section = tree(multi_task=False).sub_fields["training" if kind == "data_section" else kind]
-    return section.flatten_sub({})[key].default
