@@ -90,7 +90,7 @@ def _not_a_reference(use: DataUse) -> Problem:
         code="data-not-a-dataset",
         message=f"{use.text!r} at {use.pointer} is not a dataset of this server; files are never read by path",
         pointer=use.pointer,
-        hint=f"Upload it once with `cairn dataset add {name} PATH` and write dataset:{name} here.",
+        hint=f"Upload it once with `cairn dataset add PATH --name {name}` and write dataset:{name} here.",
     )
 
 
@@ -107,7 +107,7 @@ def _unknown_dataset(name: str, use: DataUse, known: Collection[str]) -> Problem
     elif near:
         hint = "Did you mean " + " or ".join(f"dataset:{other}" for other in near) + "?"
     else:
-        hint = f"Upload it first: `cairn dataset add {name} PATH`."
+        hint = f"Upload it first: `cairn dataset add PATH --name {name}`."
     return Problem(
         code="unknown-dataset",
         message=f"{use.text} at {use.pointer}: there is no such dataset{' version' if name in known else ''}",

@@ -67,7 +67,7 @@ def test_a_near_name_is_suggested() -> None:
 
 
 def test_without_a_near_name_the_way_to_upload_is_shown() -> None:
-    assert problem({"data": "dataset:zzz"}).hint == "Upload it first: `cairn dataset add zzz PATH`."
+    assert problem({"data": "dataset:zzz"}).hint == "Upload it first: `cairn dataset add PATH --name zzz`."
 
 
 def test_a_version_that_does_not_exist_is_not_a_name_that_does_not() -> None:
@@ -79,7 +79,7 @@ def test_a_version_that_does_not_exist_is_not_a_name_that_does_not() -> None:
 def test_a_path_is_refused_with_the_way_to_name_it() -> None:
     found = problem({"data": "../data/Water Box.extxyz"})
     assert found.code == "data-not-a-dataset"
-    assert "`cairn dataset add water-box-extxyz PATH`" in found.hint
+    assert "`cairn dataset add PATH --name water-box-extxyz`" in found.hint
 
 
 def test_the_digest_is_the_same_however_the_data_were_named() -> None:

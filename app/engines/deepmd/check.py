@@ -161,6 +161,9 @@ def _leaf(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
             "wrong-type", at, f"{checked.name(at)} must be {_types(argument)}, but is {short(value)}", "Write a number."
         )
         return _WRONG
+    if isinstance(value, dict) and "$ref" in value:
+        _unknown("$ref", at, {}, checked)  # dargs' way to other files
+        return _WRONG
     try:
         argument.check_value(value, strict=True)
     except ArgumentError as error:
