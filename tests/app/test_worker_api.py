@@ -2,10 +2,13 @@
 
 import threading
 from datetime import timedelta
+from typing import Annotated, Any
 
 import pytest
+from fastapi import Depends, Request
 from sqlalchemy import func, select, update
 
+from app import auth
 from app.db import transaction
 from app.fleet import upkeep
 from app.tables import Attempt, Blob, Checkpoint, Job, MetricChunk
@@ -142,30 +145,22 @@ def test_a_superseded_attempt_writes_nothing(app, client, settings, submit, work
 
 
 @pytest.mark.parametrize("write", sorted(WRITES.keys() - {"blob"}))
-def test_an_attempt_that_ends_between_token_and_write_writes_nothing(app, client, submit, worker, write, monkeypatch):
+def test_an_attempt_that_ends_between_token_and_write_writes_nothing(app, client, submit, worker, write):
     job_id = submit()["id"]
     attempt = worker.claim(job_id)
-    from app import auth
 
-    genuine = auth.attempt
-
-    def ends_meanwhile(request, credentials):
-        identity = genuine(request, credentials)
+    def genuine_but_late(request: Request, credentials: Annotated[Any, Depends(auth._bearer)]) -> auth.AttemptIdentity:
+        identity = auth.attempt(request, credentials)
         with transaction(app.state.sessions) as session:
             session.execute(update(Attempt).values(state="lost", ended_at=now()))
         return identity
 
-    app.dependency_overrides[auth.attempt] = lambda request, credentials=None: None
-    from fastapi import Depends, Request
-
-    def override(request: Request, credentials=Depends(auth._bearer)):
-        return ends_meanwhile(request, credentials)
-
-    app.dependency_overrides[auth.attempt] = override
-    before = show(client, job_id)["version"] if "version" in show(client, job_id) else None
+    app.dependency_overrides[auth.attempt] = genuine_but_late
+    before = kinds(client, job_id)
     answer = WRITES[write](attempt)
     assert (answer.status_code, answer.json()["code"]) == (409, "attempt-superseded")
-    assert before is None
+    assert kinds(client, job_id) == before
+    assert client.get(f"/api/v1/jobs/{job_id}/logs").text == ""
 
 
 def test_a_repeated_batch_of_metrics_changes_nothing(app, submit, worker):

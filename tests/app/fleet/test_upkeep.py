@@ -1,0 +1,191 @@
+import json
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+import redis
+from sqlalchemy import update
+from starlette.testclient import TestClient
+
+from app.db import transaction
+from app.fleet import upkeep
+from app.main import create_app
+from app.settings import Settings
+from app.tables import Attempt, Job, Worker
+from app.tables.base import now
+from tests.app.simulated import add_worker
+
+
+@pytest.fixture
+def settings(database_url, tmp_path, redis_url) -> Settings:
+    """Settings with a real broker."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, redis_url=redis_url)
+
+
+@pytest.fixture
+def messages(redis_url):
+    """Take the messages from the broker: (job, attempt) in order."""
+
+    def take() -> list[tuple[int, int]]:
+        with redis.Redis.from_url(redis_url) as connection:
+            raw = [connection.rpop("cairn.deepmd") for _ in range(connection.llen("cairn.deepmd"))]
+        return [
+            tuple(json.loads(json.loads(item)["headers"]["argsrepr"].replace("(", "[").replace(")", "]")))
+            for item in raw
+        ]
+
+    return take
+
+
+@pytest.fixture
+def reconcile(app, client, settings):
+    return lambda: upkeep.reconcile(app.state.sessions, settings)
+
+
+def change(app, **values) -> None:
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Job).values(**values))
+
+
+def long_ago():
+    return now() - timedelta(minutes=5)
+
+
+def test_a_submission_rings_once(submit, messages, reconcile):
+    job_id = submit()["id"]
+    assert messages() == [(job_id, 1)]
+    assert reconcile() == 0
+
+
+def test_a_lost_message_is_rung_again_when_a_worker_is_free(app, submit, worker, messages, reconcile):
+    job_id = submit()["id"]
+    assert messages() == [(job_id, 1)]
+    change(app, rung_at=long_ago())
+    assert reconcile() == 1
+    assert messages() == [(job_id, 1)]
+    assert reconcile() == 0
+
+
+def test_nobody_is_rung_for_while_all_are_busy_or_gone(app, submit, worker, messages, reconcile):
+    submit()
+    messages()
+    change(app, rung_at=long_ago())
+    worker.presence(busy=2)
+    assert reconcile() == 0
+    worker.presence(busy=0)
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Worker).values(last_seen_at=long_ago()))
+    assert reconcile() == 0
+
+
+def test_the_most_urgent_are_rung_for_the_free_slots(app, submit, worker, messages, reconcile):
+    ids = [submit(priority=priority)["id"] for priority in (0, 5, 0, 9)]
+    messages()
+    change(app, rung_at=long_ago())
+    assert reconcile() == 2
+    assert messages() == [(ids[3], 1), (ids[1], 1)]
+
+
+def test_a_pause_is_waited_for(app, submit, worker, messages, reconcile):
+    job_id = submit()["id"]
+    worker.claim(job_id).end("interrupted", 3, "killed")
+    messages()
+    assert reconcile() == 0
+    change(app, not_before=now())
+    assert reconcile() == 1
+    assert messages() == [(job_id, 2)]
+
+
+def test_a_job_given_back_is_rung_at_once(submit, worker, messages):
+    job_id = submit()["id"]
+    messages()
+    worker.claim(job_id).end("interrupted", 3)
+    assert messages() == [(job_id, 2)]
+
+
+def test_several_processes_ring_once(app, settings, submit, worker, messages):
+    ids = [submit()["id"] for _ in range(2)]
+    messages()
+    change(app, rung_at=None)
+    barrier = threading.Barrier(4)
+
+    def go():
+        barrier.wait()
+        upkeep.reconcile(app.state.sessions, settings)
+
+    threads = [threading.Thread(target=go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert messages() == [(job_id, 1) for job_id in ids]
+
+
+def test_several_processes_reap_once(app, client, settings, submit, worker):
+    job_id = submit()["id"]
+    worker.claim(job_id)
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Attempt).values(lease_expires_at=long_ago()))
+    barrier, ended = threading.Barrier(4), []
+
+    def go():
+        barrier.wait()
+        ended.append(upkeep.reap(app.state.sessions, settings))
+
+    threads = [threading.Thread(target=go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended) == [0, 0, 0, 1]
+    kinds = [event["kind"] for event in client.get(f"/api/v1/jobs/{job_id}/events").json()]
+    assert kinds.count("requeued") == 1
+
+
+def test_a_job_submitted_while_the_broker_is_away_is_rung_later(submit, app, worker, messages, reconcile, monkeypatch):
+    doorbell = app.state.doorbell
+    monkeypatch.setattr(doorbell, "_silent_until", time.monotonic() + 60)
+    job_id = submit()["id"]
+    assert messages() == []
+    monkeypatch.setattr(doorbell, "_silent_until", 0.0)
+    change(app, rung_at=long_ago())
+    reconcile()
+    assert messages() == [(job_id, 1)]
+
+
+def test_the_background_thread_does_both(settings, client, submit, worker, messages, app):
+    job_id = submit()["id"]
+    worker.claim(job_id)
+    messages()
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Attempt).values(lease_expires_at=long_ago()))
+    fast = settings.model_copy(update={"reconcile_s": 0.05})
+    with TestClient(create_app(fast)):
+        for _ in range(200):
+            if client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "queued":
+                break
+            time.sleep(0.05)
+        change(app, not_before=now())
+        for _ in range(200):
+            if found := messages():
+                break
+            time.sleep(0.05)
+    assert found == [(job_id, 2)]
+
+
+def test_health_is_good_when_all_answer(anonymous):
+    answer = anonymous.get("/api/v1/health")
+    assert (answer.status_code, answer.json()["ok"]) == (200, True)
+
+
+def test_workers_are_listed_with_their_jobs(client, submit, worker, worker_client, app):
+    job_id = submit()["id"]
+    worker.claim(job_id)
+    worker.presence(busy=1)
+    add_worker(worker_client, "two")
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Worker).where(Worker.id == "two").values(last_seen_at=long_ago()))
+    one, two = client.get("/api/v1/workers").json()
+    assert (one["id"], one["alive"], one["jobs"], one["busy_slots"]) == ("one", True, [job_id], 1)
+    assert (two["id"], two["alive"], two["jobs"]) == ("two", False, [])
