@@ -1,5 +1,6 @@
 """Old spellings of DeePMD-kit inputs (1.x, up to 3.1) become today's, by DeePMD-kit's own code."""
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -111,18 +112,31 @@ def _converted(document: dict[str, Json]) -> Migrated:
     try:
         with np.errstate(all="ignore"):
             after = update_deepmd_input(document, warning=False)
+        moves = _moves(before, after)
+        if "/learning_rate/stop_lr" in moves:
+            after["learning_rate"]["stop_lr"] = _stop_lr(after["learning_rate"]["stop_lr"])
     except _FAILURES as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         message = f"this looks like an input of DeePMD-kit 1.x that cannot be converted: {reason}"
         hint = "Complete it, or write it in today's form; examples/copper/input.json shows one."
         problem = Problem(code="not-convertible", message=message, pointer="", hint=hint)
         return Migrated({}, problems=[problem], broken=frozenset(SECTIONS))
-    moves = _moves(before, after)
     migrated = Migrated(after, moves=moves, warnings=removed + _told(before, moves))
     if "/learning_rate/stop_lr" in moves:
         note = f"the rate after the last step, from decay_rate {before['learning_rate']['decay_rate']}"
         migrated.computed["/learning_rate/stop_lr"] = note
     return migrated
+
+
+def _stop_lr(computed: Any) -> float:
+    """Return what DeePMD-kit computed from decay_rate as a plain number.
+
+    Raises:
+        ValueError: the values that it was computed from are no numbers, or make none.
+    """
+    if not isinstance(computed, int | float) or not math.isfinite(computed):
+        raise ValueError("start_lr, decay_rate, decay_steps and stop_batch make no learning rate at the end")
+    return float(computed)
 
 
 def _removed(document: dict[str, Json]) -> list[Notice]:
