@@ -1,10 +1,12 @@
 """Celery as this worker uses it: a doorbell on Redis, answered by a pool of threads."""
 
 import signal
+import warnings
 from types import FrameType
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from app.wire.doorbell import queue_name
@@ -38,6 +40,8 @@ def make_app(runtime: Runtime) -> Celery:
 def run(runtime: Runtime) -> int:
     """Answer doorbells until told to stop; return the exit status."""
     # Handlers are held weakly by Celery: these live as long as this call.
+    # Celery warns root about pickled messages; ours are JSON, and in a container root is the usual user.
+    warnings.filterwarnings("ignore", category=SecurityWarning, module="celery.platforms")
     keep_our_logging, take_over = _keep_our_logging, _taking_over(runtime)
     signals.setup_logging.connect(keep_our_logging)
     signals.worker_ready.connect(take_over)

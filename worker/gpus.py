@@ -161,8 +161,8 @@ def _usage(device: Device) -> dict[str, Any]:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
         utilisation = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
     except pynvml.NVMLError as error:
-        return {"index": device.gpu.index, "error": str(error)}
-    return {"index": device.gpu.index, "utilisation": utilisation, "memory_used_bytes": memory.used}
+        return device.gpu.model_dump() | {"error": str(error)}
+    return device.gpu.model_dump() | {"utilisation": utilisation, "memory_used_bytes": memory.used}
 
 
 def _text(value: str | bytes) -> str:

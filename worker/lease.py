@@ -18,8 +18,8 @@ class Lease:
     def __init__(self, api: client.Api, claim: Claim, fate: Fate, describe: Callable[[], Heartbeat]) -> None:
         self._api = api
         self._interval_s = claim.heartbeat_s
-        # An answer that comes later than this is of no use: the next heartbeat would have been due long ago.
-        self._timeout_s = max(claim.heartbeat_s, min(10.0, claim.lease_s / 3))
+        # A busy server may answer late, and the lease is renewed all the same; two tries fit into a lease.
+        self._timeout_s = claim.lease_s / 2
         self._label = f"job={claim.job_id} attempt={claim.attempt}"
         self._fate = fate
         self._describe = describe

@@ -11,7 +11,8 @@ RUNDIR/
   events.jsonl          one JSON object a line: kind, message, data
   environment.json      hardware and library versions, written once
   metrics/000000.arrow  one Arrow IPC stream per spooled batch (wire.worker.METRICS_MEDIA_TYPE), renamed into place
-  checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist
+  checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist. The metrics of
+                        steps 1 to N are spooled before it: nobody repeats those steps once it is registered
   stop                  `checkpoint` or `now`: written by the supervisor, obeyed between two steps (SIGTERM: `checkpoint`)
   result.json           Result, written last: without it the trainer was killed
 ```

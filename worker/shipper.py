@@ -19,6 +19,7 @@ SHIP_S = 0.5
 """Seconds between two looks at the run directory; also how stale a live page is."""
 LOG_BYTES = 1 << 18
 EVENTS_AT_ONCE = 200
+_WRONG_CONTENT = frozenset({400, 413, 415, 422})
 METRICS_AT_ONCE = 50
 """Batches between two looks at log and events: after an outage the log should not wait for an hour of metrics."""
 
@@ -48,7 +49,7 @@ class Background:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        pause_s = SHIP_S
+        pause_s, told = SHIP_S, ""
         while not self._fate.abandon.is_set():
             finishing = self._finish.is_set()
             try:
@@ -58,10 +59,12 @@ class Background:
                 return
             except client.Unreachable as error:
                 pause_s = min(5.0, pause_s * 1.5)
-                log.debug("%s: %s", self._name, error)
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("%s waits: %s", self._name, told)
                 self._fate.abandon.wait(pause_s)
                 continue
-            pause_s = SHIP_S
+            pause_s, told = SHIP_S, ""
             if finishing and not more:
                 return
             if not more:
@@ -156,6 +159,8 @@ class Shipper:
         try:
             client.events(self._api, events)
         except client.Refused as error:
+            if error.status not in _WRONG_CONTENT:
+                raise client.Unreachable(str(error)) from error
             log.error("%s %d events refused: %s", self._label, len(events), error)  # noqa: TRY400
         self._timeline.delivered(len(events))
         return len(events) == EVENTS_AT_ONCE
@@ -170,6 +175,9 @@ class Shipper:
         self._environment_sent = True
 
     def _refused(self, what: str, error: client.Refused) -> None:
+        """Give up what the server finds wrong in itself; anything else may be a proxy's doing and pass."""
+        if error.status not in _WRONG_CONTENT:
+            raise client.Unreachable(f"{what}: {error}") from error
         log.error("%s %s refused: %s", self._label, what, error)
         self._timeline.put("warning", f"{what} was refused by the server and is lost: {error}", {"code": error.code})
 

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 KEEP_LOCALLY = 2
 """Newest registered checkpoints that stay on the worker's disk."""
+DELIVERY_CHECK_S = 0.05
 
 Say = Callable[[str, str], None]
 
@@ -76,10 +77,12 @@ class Uploads:
 
     def _upload_checkpoint(self, step: int) -> None:
         manifest = _manifest(self.run, step)
+        reported = list(self.run.metrics.glob("[!.]*.arrow"))
         files = [CheckpointFile(name=name, **about) for name, about in manifest.files.items()]
         try:
             for file in files:
                 self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
+            self._wait_for_delivery(reported)
             message = CheckpointPut(step=step, files=files, metrics=manifest.metrics, fingerprint=manifest.fingerprint)
             client.checkpoint(self.api, message)
         except (client.Refused, FileNotFoundError) as error:
@@ -90,6 +93,16 @@ class Uploads:
         self.registered.add(step)
         size = sum(file.size for file in files)
         log.info("%s checkpoint of step %d registered (%.1f MB)", self.label, step, size / 1e6)
+
+    def _wait_for_delivery(self, batches: list[Path]) -> None:
+        """Wait until the shipper has delivered these batches of metrics.
+
+        A job goes on from its newest registered checkpoint and never repeats the steps before it: if their metrics
+        were still here when this worker dies, they would be lost. (The trainer spools them before the manifest.)
+        """
+        while any(path.exists() for path in batches):
+            if self.api.hurry.wait(DELIVERY_CHECK_S):
+                raise client.Unreachable("abandoned before its metrics were delivered")
 
     def _upload_blob(self, sha256: str, path: Path) -> None:
         if not client.has_blob(self.api, sha256):

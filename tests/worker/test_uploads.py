@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,3 +168,20 @@ def test_the_newest_checkpoint_of_an_interrupted_attempt_stays_on_this_host(
     with uploads.cache.blob(uploads.api, hashlib.sha256(b"weights of 2").hexdigest()) as path:
         assert path.read_bytes() == b"weights of 2"
     assert wire.requests == []
+
+
+def test_a_checkpoint_is_registered_only_after_the_metrics_of_its_steps_are_delivered(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    spooled = run.metrics / "000000.arrow"
+    spooled.write_bytes(b"steps 1 to 8")
+    save(run, 8)
+    upload = threading.Thread(target=uploads.upload)
+    upload.start()
+    upload.join(0.5)
+    assert upload.is_alive()
+    assert server.uploads == 1
+    assert server.checkpoints == []
+    spooled.unlink()
+    upload.join(10)
+    assert server.checkpoints == [8]

@@ -1,0 +1,261 @@
+"""A whole service with the toy engine, in real processes that the tests kill: Redis, API, workers."""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import pytest
+
+from app.queue import Doorbell
+from tests.conftest import _redis_program
+from tests.faults.toy.trainer import walk
+
+ROOT = Path(__file__).parents[2]
+LEASE_S = 5.0
+"""Long enough for a machine on which everything else runs too: a lease that ends by mistake is another test's failure."""
+PATIENCE_S = 60.0
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
+    """Return the first true value of `condition`."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}")
+
+
+@dataclass
+class WorkerProcess:
+    """A worker and where it logs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def trainers(self) -> list[psutil.Process]:
+        """Return the trainers that live: the forkserver's children."""
+        with suppress(psutil.NoSuchProcess):
+            found = psutil.Process(self.process.pid).children(recursive=True)
+            return [child for child in found if re.match(r"cairn \d+-\d+", child.name())]
+        return []
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@dataclass
+class World:
+    """One service. Everything in it can be killed and started again."""
+
+    data_dir: Path
+    redis_url: str
+    port: int
+    http: httpx.Client
+    work_dir: Path
+    """Of this test's workers."""
+    lease_s: float = LEASE_S
+    api: subprocess.Popen[bytes] | None = None
+    workers: list[WorkerProcess] = field(default_factory=list)
+    jobs: list[int] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "CAIRN_DATA_DIR": str(self.data_dir),
+            "CAIRN_REDIS_URL": self.redis_url,
+            "CAIRN_PORT": str(self.port),
+            "CAIRN_API_URL": f"http://127.0.0.1:{self.port}",
+            "CAIRN_LEASE_S": str(self.lease_s),
+            "CAIRN_HEARTBEAT_S": "0.5",
+            "CAIRN_RECONCILE_S": "0.3",
+            "CAIRN_PRESENCE_S": "0.5",
+            "CAIRN_STOP_GRACE_S": "4",
+            "CAIRN_FLUSH_S": "8",
+            "CAIRN_ENGINES": "toy",
+            "CAIRN_WORK_DIR": str(self.work_dir),
+        }
+
+    def start_api(self) -> None:
+        with (self.data_dir / "api.log").open("ab") as log:
+            self.api = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.toy.api"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
+        wait_for(lambda: self.is_up(), "the API")
+        self.http.headers["Authorization"] = f"Bearer {(self.data_dir / 'user.token').read_text().strip()}"
+
+    def is_up(self) -> bool:
+        assert self.api is not None
+        assert self.api.poll() is None, (self.data_dir / "api.log").read_text()
+        with suppress(httpx.TransportError):
+            return self.http.get("/api/v1/health").is_success
+        return False
+
+    def kill_api(self) -> None:
+        assert self.api is not None
+        self.api.kill()
+        self.api.wait()
+
+    def start_worker(self, **settings: str) -> WorkerProcess:
+        self.work_dir.mkdir(exist_ok=True)
+        log = self.work_dir / f"worker{len(self.workers)}.log"
+        with log.open("ab") as sink:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.toy.worker"],
+                cwd=ROOT,
+                env=self.environment | {"CAIRN_WORKER_NAME": log.stem} | settings,
+                stdout=sink,
+                stderr=sink,
+            )
+        worker = WorkerProcess(process, log)
+        self.workers.append(worker)
+        return worker
+
+    def submit(self, **config: Any) -> int:
+        answer = self.http.post("/api/v1/jobs", json={"engine": "toy", "config": config, "seed": 7})
+        assert answer.status_code == 201, answer.text
+        self.jobs.append(int(answer.json()["id"]))
+        return self.jobs[-1]
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        answer = self.http.get(f"/api/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait_state(self, job_id: int, state: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+        try:
+            return wait_for(lambda: self._in_state(job_id, state), f"job {job_id} to be {state}", patience_s)
+        except AssertionError as error:
+            logs = "\n".join(f"== {worker.log.name}\n{worker.log.read_text()[-3000:]}" for worker in self.workers)
+            raise AssertionError(f"{error}; it is {self.job(job_id)}\n{logs}") from None
+
+    def _in_state(self, job_id: int, state: str) -> dict[str, Any] | None:
+        job = self.job(job_id)
+        return job if job["state"] == state else None
+
+    def hold(self, **config: Any) -> tuple[int, "Path"]:
+        """Submit a job whose first execution waits at step 45, two checkpoints on; return it and its run directory."""
+        job = self.submit(**{"steps": 100, "accident": "hold", "accident_at": 45} | config)
+        self.wait_step(job, 45)
+        wait_for(lambda: len(self.checkpoints(job)) == 2, "two checkpoints")
+        return job, self.work_dir / f"{job}-1"
+
+    def wait_step(self, job_id: int, step: int) -> None:
+        wait_for(lambda: self.job(job_id)["progress"]["step"] >= step, f"step {step} of job {job_id}")
+
+    def series(self, job_id: int) -> tuple[list[int], list[float]]:
+        answer = self.http.get(f"/api/v1/jobs/{job_id}/metrics", params={"keys": "train/loss"})
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        return found["steps"]["train/loss"], found["values"]["train/loss"]
+
+    def checkpoints(self, job_id: int) -> list[dict[str, Any]]:
+        answer = self.http.get(f"/api/v1/jobs/{job_id}/checkpoints")
+        assert answer.status_code == 200, answer.text
+        found = answer.json()
+        return list(found["items"] if isinstance(found, dict) else found)
+
+    def attempts(self, job_id: int) -> list[tuple[str, int]]:
+        """Return state and first step of every execution."""
+        return [(attempt["state"], attempt["start_step"]) for attempt in self.job(job_id)["attempts"]]
+
+    def ring(self, job_id: int, attempt: int) -> None:
+        doorbell = Doorbell(self.redis_url)
+        assert doorbell.ring("toy", job_id, attempt)
+        doorbell.close()
+
+    def assert_as_if_undisturbed(self, job_id: int, steps: int, seed: int = 7) -> None:
+        """Every step reported once, every value bit for bit that of a run without accidents, and the last state kept."""
+        expected, value = [], 0.0
+        for step in range(1, steps + 1):
+            value = walk(seed, value, step)
+            expected.append(value)
+        assert self.series(job_id) == (list(range(1, steps + 1)), expected)
+        assert max(checkpoint["step"] for checkpoint in self.checkpoints(job_id)) == steps
+
+    def restart_api(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self.kill_api()
+        self.start_api()
+
+    def clean_up(self) -> None:
+        """Kill the workers and end what is left of the test's jobs."""
+        for worker in self.workers:
+            with suppress(psutil.NoSuchProcess):
+                family = worker.family()
+                worker.process.kill()
+                for process in family:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            worker.process.wait()
+        for job in self.jobs:
+            self.http.post(f"/api/v1/jobs/{job}/cancel", params={"now": True})
+        self.workers, self.jobs = [], []
+
+
+@pytest.fixture(scope="module")
+def unix_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Redis that listens on a unix socket only, as `cairn up` starts it."""
+    directory = Path("/tmp") / f"cairn-faults-{secrets.token_hex(4)}"  # a socket's path is at most 107 bytes long
+    directory.mkdir(mode=0o700)
+    path = directory / "redis.sock"
+    command = [str(_redis_program()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        wait_for(path.exists, "Redis")
+        yield f"unix://{path}"
+        server.terminate()
+    for leftover in directory.iterdir():
+        leftover.unlink()
+    directory.rmdir()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, unix_redis: str, sqlite_template: Path) -> Iterator[World]:
+    """A service whose API runs."""
+    data_dir = tmp_path_factory.mktemp("service")
+    shutil.copy(sqlite_template, data_dir / "cairn.db")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
+        service = World(data_dir, unix_redis, port, http, data_dir)
+        service.start_api()
+        yield service
+        assert service.api is not None
+        service.api.terminate()
+        service.api.wait(20)
+
+
+@pytest.fixture
+def world(service: World, tmp_path: Path) -> Iterator[World]:
+    """The service, without workers: each test starts its own."""
+    service.work_dir = tmp_path
+    yield service
+    service.clean_up()
+
+
+def kill(process: psutil.Process | subprocess.Popen[bytes]) -> None:
+    """Kill -9."""
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,204 @@
+"""Every part of the data plane killed, cut off and rung twice: jobs end right, metrics are complete and unduplicated."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.conftest import LEASE_S, World, is_gone, kill, wait_for
+
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+def test_from_submission_to_completion(world: World) -> None:
+    world.start_worker()
+    job = world.submit(steps=60)
+    done = world.wait_state(job, "completed")
+    assert done["progress"]["step"] == 60
+    assert world.attempts(job) == [("completed", 0)]
+    world.assert_as_if_undisturbed(job, 60)
+    log = world.http.get(f"/api/v1/jobs/{job}/logs").text
+    assert "started" in log
+    assert "ended completed at 60" in log
+    assert done["attempts"][0]["environment"]["pid"] > 0
+    assert list(world.work_dir.glob("*-*")) == []
+
+
+def test_a_killed_trainer(world: World) -> None:
+    worker = world.start_worker()
+    job, _ = world.hold()
+    kill(worker.trainers()[0])
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("interrupted", 0), ("completed", 40)]
+    cause = world.job(job)["attempts"][0]["cause"]
+    assert cause["failure"] == "killed"
+    assert cause["message"] == "The trainer was killed by SIGKILL after step 45."
+    world.assert_as_if_undisturbed(job, 100)
+
+
+def test_a_killed_worker(world: World) -> None:
+    worker = world.start_worker()
+    job, left = world.hold(accident="hold with child")
+    family = worker.family()
+    assert len(family) == 3
+    kill(worker.process)
+    wait_for(lambda: all(is_gone(process) for process in family), "the end of forkserver, trainer and its child", 10)
+    assert left.exists()
+    world.start_worker()
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("lost", 0), ("completed", 40)]
+    world.assert_as_if_undisturbed(job, 100)
+    assert not left.exists()
+
+
+def test_a_killed_forkserver(world: World) -> None:
+    worker = world.start_worker()
+    job, _ = world.hold()
+    kill(next(process for process in worker.family() if process not in worker.trainers()))
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("interrupted", 0), ("completed", 40)]
+    world.assert_as_if_undisturbed(job, 100)
+
+
+@pytest.fixture
+def patient_world(world: World) -> Iterator[World]:
+    """Leases outlast the time a loaded machine takes to start an API."""
+    world.restart_api(lease_s=60)
+    yield world
+    world.restart_api(lease_s=LEASE_S)
+
+
+def test_training_goes_on_while_the_api_is_away(patient_world: World) -> None:
+    world = patient_world
+    world.start_worker()
+    job, rundir = world.hold(steps=150)
+    world.kill_api()
+    (rundir / "go").touch()
+    wait_for(lambda: json.loads((rundir / "status.json").read_bytes())["step"] > 60, "steps without an API")
+    world.start_api()
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("completed", 0)]
+    world.assert_as_if_undisturbed(job, 150)
+
+
+def test_a_training_that_ends_while_the_api_is_away(patient_world: World) -> None:
+    world = patient_world
+    worker = world.start_worker()
+    job, rundir = world.hold()
+    world.kill_api()
+    (rundir / "go").touch()
+    wait_for(lambda: not worker.trainers(), "the trainer's end")
+    world.start_api()
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("completed", 0)]
+    world.assert_as_if_undisturbed(job, 100)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_shuts_down_gives_its_job_back(world: World, number: signal.Signals) -> None:
+    worker = world.start_worker()
+    job, _ = world.hold()
+    os.kill(worker.process.pid, number)
+    assert worker.process.wait(20) == 0
+    assert world.attempts(job) == [("interrupted", 0)]
+    world.start_worker()
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("interrupted", 0), ("completed", 45)]
+    world.assert_as_if_undisturbed(job, 100)
+
+
+def test_a_deaf_trainer_is_killed_after_its_grace(world: World) -> None:
+    worker = world.start_worker(CAIRN_STOP_GRACE_S="1")
+    job, _ = world.hold(accident="deaf")
+    started = time.monotonic()
+    worker.process.terminate()
+    assert worker.process.wait(20) == 0
+    assert time.monotonic() - started >= 1
+    assert world.attempts(job) == [("interrupted", 0)]
+
+
+def test_a_second_signal_does_not_wait_for_the_grace(world: World) -> None:
+    worker = world.start_worker(CAIRN_STOP_GRACE_S="600")
+    world.hold(accident="deaf")
+    trainer = worker.trainers()[0]
+    worker.process.terminate()
+    time.sleep(1)
+    assert worker.process.poll() is None
+    worker.process.terminate()
+    assert worker.process.wait(20) == 0
+    assert is_gone(trainer)
+
+
+def test_doorbells_rung_again_and_again(world: World) -> None:
+    for _ in range(2):
+        world.start_worker(CAIRN_SLOTS="2")
+    job, rundir = world.hold()
+    for _ in range(20):
+        world.ring(job, 1)
+    world.ring(job, 2)
+    world.ring(job + 1, 1)
+    (rundir / "go").touch()
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("completed", 0)]
+    assert world.http.get(f"/api/v1/jobs/{job}/logs").text.count("started") == 1
+    world.assert_as_if_undisturbed(job, 100)
+
+
+def test_cancel_keeps_a_last_checkpoint(world: World) -> None:
+    worker = world.start_worker()
+    job, _ = world.hold()
+    assert world.http.post(f"/api/v1/jobs/{job}/cancel").is_success
+    assert world.wait_state(job, "cancelled")["progress"]["step"] == 45
+    assert max(checkpoint["step"] for checkpoint in world.checkpoints(job)) == 45
+    assert world.series(job)[0] == list(range(1, 46))
+    wait_for(lambda: not worker.trainers(), "the trainer's end")
+
+
+def test_a_superseded_attempt_kills_its_trainer(world: World) -> None:
+    """The worker is frozen for longer than its lease, as a suspended laptop is; then it comes back."""
+    frozen = world.start_worker()
+    job, rundir = world.hold()
+    trainer = frozen.trainers()[0]
+    frozen.process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: world.attempts(job)[0][0] == "lost", "the lease to run out")
+    world.start_worker(CAIRN_WORK_DIR=str(world.work_dir / "second"))
+    world.wait_state(job, "completed")
+    assert not is_gone(trainer)
+    (rundir / "go").touch()  # it trains on, and what it says must not count
+    frozen.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: is_gone(trainer), "the superseded trainer's end", 20)
+    wait_for(lambda: not rundir.exists(), "the run directory's removal", 20)
+    assert world.attempts(job) == [("lost", 0), ("completed", 40)]
+    world.assert_as_if_undisturbed(job, 100)
+
+
+@pytest.mark.parametrize(("accident", "words"), [("crash", "SIGABRT"), ("raise", "exit code 1")])
+def test_a_crash_fails_the_job_and_shows_the_log(world: World, accident: str, words: str) -> None:
+    world.start_worker()
+    job = world.submit(steps=60, accident=accident, accident_at=30)
+    failed = world.wait_state(job, "failed")
+    assert failed["cause"]["failure"] == "library"
+    assert words in failed["cause"]["message"]
+    if accident == "raise":
+        assert "planned accident at step 30" in failed["cause"]["detail"]
+
+
+def test_as_many_at_once_as_there_are_slots(world: World) -> None:
+    worker = world.start_worker(CAIRN_SLOTS="2")
+    jobs = [world.submit(steps=60, step_s=0.02) for _ in range(4)]
+    most = 0
+    while any(world.job(job)["state"] != "completed" for job in jobs):
+        most = max(most, len(worker.trainers()))
+        time.sleep(0.1)
+    assert most == 2
+    for job in jobs:
+        world.assert_as_if_undisturbed(job, 60)
+
+
+def test_a_worker_with_a_wrong_token_ends_with_words(world: World) -> None:
+    worker = world.start_worker(CAIRN_WORKER_TOKEN="wrong")
+    assert worker.process.wait(60) == 1
+    assert "refuses this worker" in worker.log.read_text()
