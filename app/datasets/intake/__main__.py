@@ -14,6 +14,7 @@ from typing import NoReturn
 from app.datasets.intake.archive import unpack
 from app.datasets.intake.folder import copy_directory
 from app.datasets.intake.frames import FrameWriter
+from app.datasets.intake.hdf5 import is_hdf5, unpack_hdf5
 from app.datasets.intake.pack import pack, summarise
 from app.datasets.intake.readers import read_frames
 from app.datasets.intake.report import ARCHIVE_NAME, OUTCOME_NAME, Order, Outcome, Refused, Report, refuse
@@ -89,21 +90,26 @@ def collect(order: Order, root: Path, report: Report) -> Path:
         return root
     if unpack(order, root):
         return root
+    # A compressed single file now lies in `root`; what is read from it is written beside.
     expanded = next(root.iterdir(), None)
-    return convert(expanded or order.source, expanded.name if expanded else order.file_name, order, report)
-
-
-def convert(path: Path, shown: str, order: Order, report: Report) -> Path:
-    """Turn a single file of labelled structures into systems."""
+    source, shown = (expanded, expanded.name) if expanded else (order.source, order.file_name)
     target = order.work / "converted"
     target.mkdir()
+    if is_hdf5(source):
+        unpack_hdf5(order, source, target)
+    else:
+        convert(source, shown, target, report)
+    return target
+
+
+def convert(path: Path, shown: str, target: Path, report: Report) -> None:
+    """Turn a single file of labelled structures into systems below `target`."""
     writer = FrameWriter(target)
     for frame in read_frames(path, shown, report):
         writer.add(frame)
     report.stop_if_wrong()
     if writer.finish() == 0:
         raise refuse("no-frames", f"{shown} holds no labelled structures.", "Each needs at least an energy.")
-    return target
 
 
 def _warn_of_ignored(root: Path, systems: list[System], report: Report) -> None:

@@ -1,5 +1,6 @@
 """One .npy file at a time: opened without unpickling, scanned in pieces, rewritten in one canonical form."""
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +18,9 @@ MAX_NAMED = 3
 """Non-finite values named per file; the others are counted."""
 
 AXES = "xyz"
+
+UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, zipfile.BadZipFile)
+"""What numpy raises over files that it cannot read."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def open_array(path: Path, shown: str, report: Report) -> np.ndarray[Any, Any] |
     """Map a .npy file into memory; None, with a problem noted, when it is not one or not numeric."""
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         if _is_empty_array(path):
             report.problem("no-frames", f"{shown} holds no frames.")
         else:
@@ -91,7 +95,7 @@ def _is_empty_array(path: Path) -> bool:
     # An array without elements cannot be mapped; reading it instead is free.
     try:
         return int(np.load(path, allow_pickle=False).size) == 0 if path.stat().st_size < 4096 else False
-    except (ValueError, EOFError, OSError, SyntaxError):
+    except UNREADABLE:
         return False
 
 

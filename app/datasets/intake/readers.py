@@ -16,6 +16,8 @@ DPDATA_FORMATS: tuple[tuple[str, bytes], ...] = (
     ("cp2k/output", b" DBCSR|"),
     ("gaussian/log", b"Entering Gaussian System"),
     ("siesta/output", b"Siesta Version"),
+    ("pwmat/movement", b"atoms,Iteration"),
+    ("psi4/out", b"Psi4: An Open-Source"),
 )
 """Formats that dpdata reads better than ASE, by what stands in their first kilobytes."""
 
@@ -36,8 +38,10 @@ def read_frames(path: Path, shown: str, report: Report) -> Iterator[Frame]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield from _dpdata(path, known) if known else _ase(path, head, shown, report)
-        for message in dict.fromkeys(str(warning.message) for warning in caught if "converged" in str(warning.message)):
-            report.warn(f"{shown}: {message}")
+        # The readers say so when they leave frames out: unconverged or incomplete ones.
+        for warning in caught:
+            if issubclass(warning.category, UserWarning):
+                report.warn(f"{shown}: {str(warning.message)[:300]}")
     except (Refused, MemoryError):
         raise
     except OSError as error:
@@ -79,10 +83,11 @@ def _dpdata(path: Path, form: str) -> Iterator[Frame]:
 
 def _ase(path: Path, head: bytes, shown: str, report: Report) -> Iterator[Frame]:
     import ase.io
-    from ase.io.formats import UnknownFileTypeError, filetype
+    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     try:
         form = filetype(str(path), read=True)
+        get_ioformat(form)
     except UnknownFileTypeError as error:
         raise refuse("unknown-format", f"Neither ASE nor dpdata knows what kind of file {shown} is.", HINT) from error
     if form in ASE_REFUSED or (form == "traj" and not head.startswith(ULM_MAGIC)):
