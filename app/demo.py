@@ -15,7 +15,7 @@ from rich.table import Table
 
 from app.cli import data, watching
 from app.cli.api import Api, connect, view
-from app.cli.document import read
+from app.cli.document import apply_settings, read
 from app.cli.downloading import checkpoint_files, fetch
 from app.cli.failures import Failure
 from app.cli.screen import duration, print_failure
@@ -44,13 +44,13 @@ class DemoError(Exception):
     """A step of the demo did not work. The message carries what the program behind it printed."""
 
 
-def demo(*, data_dir: Path, port: int | None, leave: bool) -> int:
+def demo(*, data_dir: Path, port: int | None, steps: int | None, leave: bool) -> int:
     """Run the demo, then serve until Ctrl-C unless told to leave. Return the exit code."""
     try:
         plan = command.make_plan(data_dir=data_dir, port=_port(port))
         with command.signalled() as stop, opened(plan, command.say) as house:
             # A signal ends the demo at once while it trains: the job stays, and goes on at the next start.
-            run(house)
+            run(house, steps)
             stop.watch(house.keeper)
             if not leave:
                 command.greet(house)
@@ -79,7 +79,7 @@ def _port(wanted: int | None) -> int:
     return 0
 
 
-def run(house: House) -> None:
+def run(house: House, steps: int | None) -> None:
     """Do everything between the start and the table.
 
     Raises:
@@ -89,7 +89,7 @@ def run(house: House) -> None:
     if not EXAMPLE.is_dir():
         raise DemoError(f"{EXAMPLE} is missing: the demo runs from a checkout of the repository.")
     with connect(Server(house.plan.url, house.token, "the demo", "the demo")) as api:
-        job, systems = train(api, house)
+        job, systems = train(api, house, steps)
         fallen = fall(api, job)
         folder = house.plan.settings.data_dir / "models" / f"job-{job.id}"
         checkpoint = _step("checkpoint downloaded, SHA-256 verified", lambda: download(api, job.id, folder))
@@ -98,12 +98,12 @@ def run(house: House) -> None:
     report(errors, fallen, checkpoint, frozen)
 
 
-def train(api: Api, house: House) -> tuple[JobDetail, Path]:
+def train(api: Api, house: House, steps: int | None) -> tuple[JobDetail, Path]:
     """Make the data, register it, submit the example and watch it to its end; return the job and the systems."""
     systems = house.plan.settings.data_dir / "copper"
     _step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
     reference = _step("dataset registered", lambda: register(api, systems))
-    job = submit(api)
+    job = submit(api, steps)
     console.print(f"  job {job.id} submitted: {job.progress.total_steps} steps on {reference}\n")
     job = watching.watch_job(api, job.id, footer=f"Dashboard  {escape(house.login_link())}")
     watching.finish(job, as_json=False)
@@ -129,13 +129,14 @@ def register(api: Api, systems: Path) -> str:
     return view(DatasetView, found).ref
 
 
-def submit(api: Api) -> JobDetail:
+def submit(api: Api, steps: int | None) -> JobDetail:
     """Submit the example's input, or return the job of an earlier demo that was interrupted."""
     for state in ("running", "queued", "stopping"):
         waiting = api.get("/jobs", state=state, tag=TAG)["items"]
         if waiting:
             return view(JobDetail, api.get(f"/jobs/{waiting[0]['id']}"))
     document = read(str(EXAMPLE / "input.json"))
+    apply_settings(document, [f"training.numb_steps={steps}"] if steps else [])
     body = {"config": document.value, "engine": "deepmd", "name": "copper", "seed": SEED, "tags": [TAG]}
     try:
         return view(JobDetail, api.post("/jobs", json=body))
@@ -204,7 +205,7 @@ def report(errors: dict[str, Errors], fallen: tuple[float, float], checkpoint: P
     console.print(rows)
     console.print(
         f"Force RMSE on validation data: {first * 1000:.0f} meV/Å at step 1, {last * 1000:.1f} meV/Å at the end: "
-        f"[bold]{first / last:.0f} times smaller[/]."
+        f"[bold]{first / last:.3g} times smaller[/]."
     )
     console.print(f"Checkpoint  {escape(str(checkpoint))}\nFrozen      {escape(str(frozen))}")
 

@@ -35,11 +35,12 @@ def up(
 def demo(
     data_dir: Annotated[Path, typer.Option(help="Data directory of the demo.")] = Path(".demo"),
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port [default: 8765, or a free one].")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train so many steps instead of the example's.")] = None,
     exit_: Annotated[bool, typer.Option("--exit", help="End after the table instead of serving on.")] = False,
 ) -> None:
     """Train a copper potential from nothing: data, job, checkpoint, errors."""
     module = _import("app.demo", "demo", "server,worker,deepmd")
-    raise typer.Exit(module.demo(data_dir=data_dir, port=port, leave=exit_))
+    raise typer.Exit(module.demo(data_dir=data_dir, port=port, steps=steps, leave=exit_))
 
 
 def doctor(data_dir: DataDir = None, json: Json = False) -> None:
