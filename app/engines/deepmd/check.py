@@ -7,7 +7,7 @@ wrong is left out of the answer, so that the checks that come after it can still
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Any
+from typing import Any, get_origin
 
 from dargs import Argument, Variant
 from dargs.dargs import ArgumentError, did_you_mean
@@ -59,6 +59,9 @@ def _value(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
         return _leaf(argument, value, at, checked)
     if value is None and NoneType in argument.dtype:
         return None
+    if argument.repeat and isinstance(value, list | dict) and type(value) not in _kinds(argument):
+        _report_type(argument, value, at, checked)
+        return _WRONG
     if argument.repeat and isinstance(value, list):
         items = [_section(argument, item, at + pointer(index), checked) for index, item in enumerate(value)]
         return _WRONG if any(item is _WRONG for item in items) else items
@@ -179,6 +182,10 @@ def _explain(argument: Argument, value: Json, at: str, error: ArgumentError, che
             "out-of-range", at, f"{checked.name(at)} may not be {short(value)}", hint[:1].upper() + hint[1:] + "."
         )
         return
+    _report_type(argument, value, at, checked)
+
+
+def _report_type(argument: Argument, value: Json, at: str, checked: Checked) -> None:
     hint = f"Write {_types(argument)}."
     if isinstance(value, float) and value.is_integer() and int in argument.dtype:
         hint = f"Write {int(value)} without a decimal point."
@@ -199,6 +206,10 @@ _NAMES = {
 def _types(argument: Argument) -> str:
     names = [_NAMES.get(str(kind), str(kind)) for kind in map(_type_name, argument.dtype)]
     return " or ".join(dict.fromkeys(sorted(names)))
+
+
+def _kinds(argument: Argument) -> set[Any]:
+    return {get_origin(kind) or kind for kind in argument.dtype}
 
 
 def _type_name(kind: Any) -> str:

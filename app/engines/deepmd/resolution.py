@@ -122,8 +122,10 @@ def _final_check(config: dict[str, Json]) -> Problem | None:
     multi_task = is_multi_task(config)
     try:
         tree(multi_task=multi_task).check_value(deepcopy(config), strict=True)
-    except (ArgumentError, ValueError) as error:
-        return Problem(code="invalid", message=f"DeePMD-kit refuses this input: {error}", pointer="", hint=None)
+    except (ArgumentError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        return Problem(
+            code="invalid", message=f"DeePMD-kit refuses this input: {error}", pointer="", hint="See its documentation."
+        )
     return None
 
 
