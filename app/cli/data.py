@@ -60,7 +60,7 @@ def upload(api: Api, path: Path, fields: dict[str, Any]) -> Any:
     params = {**fields, "filename": f"{path.name or 'data'}.tar" if path.is_dir() else path.name}
     try:
         with _progress(path) as sent:
-            content = _packed(path, sent) if path.is_dir() else _read(path, sent)
+            content = packed(path, sent) if path.is_dir() else _read(path, sent)
             headers = {"Content-Type": "application/octet-stream"}
             if path.is_file():
                 headers["Content-Length"] = str(path.stat().st_size)
@@ -72,7 +72,7 @@ def upload(api: Api, path: Path, fields: dict[str, Any]) -> Any:
 class Sent(Protocol):
     """Moves a progress bar."""
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, count: int, /) -> None:
         """Show that `count` more bytes are on their way."""
 
 
@@ -87,7 +87,7 @@ def _files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
-def _packed(directory: Path, sent: Sent) -> Iterator[bytes]:
+def packed(directory: Path, sent: Sent) -> Iterator[bytes]:
     """Yield a directory as a tar, piece by piece. Links are packed as what they point to: the server takes no links."""
     for path in _files(directory):
         info = tarfile.TarInfo(str(path.relative_to(directory)))

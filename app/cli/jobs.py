@@ -1,7 +1,6 @@
 """`cairn submit|check|ls|show|watch|logs|cancel|download`: what the commands are called and take."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,8 +34,11 @@ def submit(
     keep_last: Annotated[int | None, typer.Option(min=2, help="How many of the newest checkpoints are kept.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
     data: Annotated[
-        list[Path] | None,
-        typer.Option(help="Upload this archive as a dataset with the job (NAME=FILE, or FILE). Repeatable."),
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Upload this archive or directory along; paths in FILE then mean its systems. NAME=PATH names it. Repeatable.",
+        ),
     ] = None,
     set_: Settings = None,
     engine: Engine = "deepmd",
@@ -57,7 +59,7 @@ def submit(
         file,
         {"engine": engine, **fields},
         settings=set_ or [],
-        archives=data or [],
+        data=data or [],
         key=idempotency_key,
         follow=follow,
         as_json=json,

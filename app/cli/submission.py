@@ -3,16 +3,16 @@
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 from rich.markup import escape
 
 from app.cli import watching
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
+from app.cli.attachments import attached
 from app.cli.document import Document, apply_settings, read
-from app.cli.failures import Failure, Fault, usage
+from app.cli.failures import Failure, Fault
 from app.cli.screen import out, print_fault, print_json, table
 from app.wire.jobs import JobDetail, Resolution
 from app.wire.problems import Notice
@@ -23,7 +23,7 @@ def submit(
     fields: dict[str, Any],
     *,
     settings: Sequence[str],
-    archives: Sequence[Path],
+    data: Sequence[str],
     key: str | None,
     follow: bool,
     as_json: bool,
@@ -33,7 +33,7 @@ def submit(
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     with connect() as api:
         with _about(document):
-            found = _send(api, {"config": document.value, **fields}, archives, headers)
+            found = _send(api, {"config": document.value, **fields}, data, headers)
         job = view(JobDetail, found)
         _report(job, found, document, as_json=as_json and not follow)
         if follow:
@@ -56,25 +56,12 @@ def _prepared(file: str, settings: Sequence[str]) -> Document:
     return document
 
 
-def _send(api: Api, body: dict[str, Any], archives: Sequence[Path], headers: dict[str, str]) -> Any:
-    if not archives:
+def _send(api: Api, body: dict[str, Any], data: Sequence[str], headers: dict[str, str]) -> Any:
+    if not data:
         return api.post("/jobs", json=body, headers=headers)
-    with ExitStack() as stack:
-        files = [("data", (name, stack.enter_context(_opened(path)))) for name, path in map(_named, archives)]
+    with attached(data) as files:
         fields = {"submission": json.dumps(body)}
         return api.post("/jobs", data=fields, files=files, headers=headers, timeout=UPLOAD_TIMEOUT)
-
-
-def _named(archive: Path) -> tuple[str, Path]:
-    name, equals, path = str(archive).partition("=")
-    return (name + "".join(Path(path).suffixes), Path(path)) if equals else (archive.name, archive)
-
-
-def _opened(path: Path) -> Any:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}.", code="unreadable-file") from error
 
 
 def _report(job: JobDetail, found: Any, document: Document, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """Submitting, checking, listing, showing, watching, cancelling: against a real server."""
 
 import json
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -44,6 +45,28 @@ def test_submit_reads_standard_input(cairn: Cairn, file: Path, monkeypatch: pyte
     with file.open() as stream:
         monkeypatch.setattr("sys.stdin", stream)
         assert cairn("submit", "-", "--json").json["state"] == "queued"
+
+
+@pytest.mark.parametrize("form", ["directory", "archive", "named archive"])
+def test_data_goes_along_and_paths_mean_its_systems(
+    cairn: Cairn, config: dict[str, Any], systems: Path, tmp_path: Path, form: str
+) -> None:
+    config["training"]["training_data"]["systems"] = ["../data/md"]
+    (tmp_path / "input.json").write_text(json.dumps(config))
+    (tmp_path / "along").symlink_to(systems)
+    with tarfile.open(tmp_path / "along.tar.gz", "w:gz") as tar:
+        tar.add(systems, arcname="data")
+    data = {"directory": "along/", "archive": "along.tar.gz", "named archive": f"named={tmp_path}/along.tar.gz"}[form]
+    path = data if "=" in data else str(tmp_path / data)
+    job = cairn("submit", tmp_path / "input.json", "--data", path, "--json").json
+    (used,) = job["resolved"]["training"]["training_data"]["systems"]
+    name = {"directory": systems.name, "archive": "along", "named archive": "named"}[form]
+    assert used.startswith(f"dataset:{name}@1/")
+    assert used.endswith("md")
+
+
+def test_data_that_cannot_be_read_is_wrong_usage(cairn: Cairn, file: Path, tmp_path: Path) -> None:
+    assert cairn("submit", file, "--data", tmp_path / "none.tar").code == 2
 
 
 def test_one_key_makes_one_job(cairn: Cairn, file: Path) -> None:
