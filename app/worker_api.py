@@ -69,20 +69,23 @@ def presence(message: Presence, _: CurrentWorker, session: WriteSession) -> Pres
 
 @router.post("/claim")
 def claim(
-    request: Request,
+    http: Request,
     message: ClaimRequest,
     _: CurrentWorker,
     session: WriteSession,
     store: Blobs,
     settings: CurrentSettings,
 ) -> Claim:
-    """A worker takes a job."""
+    """A worker takes a job: the one it was rung for, unless a more urgent one waits."""
     # Looking for the checkpoint may hash files: done before the write lock is taken. No new one can appear meanwhile,
     # because a job that waits has no attempt that could register it.
-    with reading(request.app.state.sessions) as reader:
-        resume_from = checkpoints.newest_good(reader, store, message.job_id)
+    with reading(http.app.state.sessions) as reader:
+        request = transitions.most_urgent(reader, fleet.get(reader, message.worker_id), message)
+        resume_from = checkpoints.newest_good(reader, store, request.job_id)
     worker = fleet.get(session, message.worker_id)
-    claimed = transitions.claim(session, worker, message, resume_from, settings)
+    claimed = transitions.claim(session, worker, request, resume_from, settings)
+    if request != message:
+        transitions.ring_again(session, message)
     return _claim(session, claimed, resume_from, settings)
 
 

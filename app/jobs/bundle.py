@@ -4,6 +4,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ from app.jobs import checkpoints, logs, metric_export, metric_reading, service, 
 from app.tables import Attempt, Checkpoint, Dataset, Job, JobDataset
 
 Which = Literal["all", "latest", "none"]
+
+
+MAX_EVENTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ def members(
         _json("out.json", job.resolved),
         _json("provenance.json", _provenance(session, job)),
         _json("environment.json", [_environment(attempt) for attempt in attempts]),
-        _json("timeline.json", [event.model_dump(mode="json") for event in timeline.events(session, job.id)]),
+        _json(
+            "timeline.json",
+            [event.model_dump(mode="json") for event in timeline.events(session, job.id, limit=MAX_EVENTS)],
+        ),
         Member("log.txt", lambda: _log(sessions, [(attempt.id, attempt.log_size) for attempt in attempts])),
     ]
     if history.keys:
@@ -126,12 +133,12 @@ class _Sink:
         return taken
 
 
-def stream(directory: str, files: Iterable[Member]) -> Iterator[bytes]:
+def stream(directory: str, made: datetime, files: Iterable[Member]) -> Iterator[bytes]:
     """Yield a zip archive with these files below one directory, holding a chunk of one of them at a time."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
         for file in files:
-            entry = zipfile.ZipInfo(f"{directory}/{file.name}")
+            entry = zipfile.ZipInfo(f"{directory}/{file.name}", made.timetuple()[:6])
             entry.compress_type = zipfile.ZIP_DEFLATED if file.compress else zipfile.ZIP_STORED
             entry.external_attr = 0o644 << 16
             with archive.open(entry, "w", force_zip64=True) as target:

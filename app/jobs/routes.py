@@ -202,7 +202,7 @@ def download_bundle(
     files = bundle.members(session, request.app.state.sessions, store, job, which)
     name = f"{job.file_stem}-job{job.id}"
     headers = {"Content-Disposition": content_disposition(f"{name}.zip")}
-    return StreamingResponse(bundle.stream(name, files), media_type="application/zip", headers=headers)
+    return StreamingResponse(bundle.stream(name, job.updated_at, files), media_type="application/zip", headers=headers)
 
 
 @router.get("/engines")

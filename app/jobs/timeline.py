@@ -33,6 +33,12 @@ def events(session: Session, job_id: int, *, after: int = 0, limit: int = 1000) 
     return [view(row) for row in rows]
 
 
+def newest(session: Session, job_id: int, limit: int = 1000) -> list[wire.Event]:
+    """Return the last events of a job, newest first."""
+    rows = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id.desc()).limit(limit))
+    return [view(row) for row in rows]
+
+
 def view(row: Event) -> wire.Event:
     """Return what a client reads."""
     return wire.Event(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.auth import hash_token, new_token, superseded
@@ -48,6 +48,32 @@ def enqueue(session: Session, job: Job) -> None:
     ring_after_commit(session, job.engine, job.id, 1)
 
 
+def most_urgent(session: Session, worker: Worker, asked: ClaimRequest) -> ClaimRequest:
+    """Return the claim to grant: the one asked for, unless a job of higher priority waits.
+
+    Messages are answered in the order in which they were sent; priorities hold all the same.
+    """
+    priority = session.scalar(select(Job.priority).where(Job.id == asked.job_id, *_claimable(worker)))
+    if priority is None:
+        return asked
+    statement = select(Job.id, Job.attempt).where(Job.priority > priority, *_claimable(worker))
+    first = session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(1)).one_or_none()
+    if first is None:
+        return asked
+    return ClaimRequest(worker_id=worker.id, job_id=first.id, attempt=first.attempt + 1)
+
+
+def _claimable(worker: Worker) -> tuple[ColumnElement[bool], ...]:
+    due = or_(Job.not_before.is_(None), Job.not_before <= now())
+    return Job.state == "queued", Job.engine.in_(list(worker.engines)), due
+
+
+def ring_again(session: Session, request: ClaimRequest) -> None:
+    """Ring for a job whose message was used up by a more urgent one."""
+    job = session.get_one(Job, request.job_id)
+    ring_after_commit(session, job.engine, job.id, request.attempt)
+
+
 def claim(
     session: Session, worker: Worker, request: ClaimRequest, resume_from: Checkpoint | None, settings: Settings
 ) -> Claimed:
@@ -62,8 +88,7 @@ def claim(
         request.job_id,
         {"queued"},
         Job.attempt == request.attempt - 1,
-        Job.engine.in_(list(worker.engines)),
-        or_(Job.not_before.is_(None), Job.not_before <= at),
+        *_claimable(worker),
         values=IDLE
         | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": start_step}
         | {"started_at": func.coalesce(Job.started_at, at), "not_before": None},

@@ -8,7 +8,7 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 |---|---|---|
 | `POST /hello` | `Hello` | `Welcome`, or 409 `protocol-mismatch` |
 | `POST /presence` | `Presence` | `PresenceAnswer` |
-| `POST /claim` | `ClaimRequest` | `Claim`, or 409 `not-claimable` |
+| `POST /claim` | `ClaimRequest` | `Claim` (of a more urgent job, when one waits), or 409 `not-claimable` |
 | `POST /attempts/{id}/heartbeat` | `Heartbeat` | `HeartbeatAnswer` |
 | `POST /attempts/{id}/metrics?seq=N` | Arrow IPC stream (see `METRICS_MEDIA_TYPE`) | 204; a repeated `seq` is a 204 that changes nothing |
 | `POST /attempts/{id}/logs?offset=BYTES` | the bytes of the log from that offset | `LogAnswer` |

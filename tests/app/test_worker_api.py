@@ -79,6 +79,17 @@ def test_of_two_claims_one_wins(app, client, submit, worker, worker_client):
         assert session.scalar(select(func.count()).select_from(Attempt)) == 1
 
 
+def test_a_more_urgent_job_goes_first_whoever_is_rung_for(app, submit, worker, monkeypatch):
+    later, first, urgent = (submit(priority=priority)["id"] for priority in (0, 0, 5))
+    rung = []
+    monkeypatch.setattr(app.state.doorbell, "ring", lambda *ring: rung.append(ring))
+    assert worker.claim(first).claim["job_id"] == urgent
+    assert rung == [("deepmd", first, 1)]  # its own message was used up
+    assert worker.try_claim(urgent).status_code == 409
+    assert worker.claim(first).claim["job_id"] == first
+    assert worker.claim(later).claim["job_id"] == later
+
+
 @pytest.mark.parametrize(("job_id", "attempt"), [(1, 2), (1, 0), (99, 1)])
 def test_what_is_not_there_cannot_be_claimed(submit, worker, job_id, attempt):
     submit()
