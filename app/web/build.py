@@ -38,8 +38,8 @@ def build(assets: Path = ASSETS, *, force: bool = False) -> bool:
     stamp = assets / "dist" / "built-from"
     if not force and stamp.exists() and stamp.read_text() == wanted:
         return False
-    node, npm = find_node()
-    _install(assets, npm)
+    node, _ = find_node()
+    install(assets)
     _run([*node, "build.mjs"], assets, "the assets could not be bundled")
     stamp.write_text(wanted)
     return True
@@ -80,15 +80,23 @@ def _major(node: str) -> int:
     return int(match[1]) if match else 0
 
 
-def _install(assets: Path, npm: list[str]) -> None:
-    """Install the locked packages unless just these are there. No package's own scripts are run."""
-    lock = assets / "package-lock.json"
+def install(assets: Path = ASSETS, *, testing: bool = False) -> None:
+    """Install the locked packages, with those that only tests need if `testing`, unless just these are there.
+
+    No package's own scripts are run.
+
+    Raises:
+        BuildError: node is missing or too old, or the registry does not answer.
+    """
+    lock = hashlib.sha256((assets / "package-lock.json").read_bytes()).hexdigest()
     stamp = assets / "node_modules" / ".installed-from"
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
-    if stamp.exists() and stamp.read_text() == wanted:
+    complete = f"{lock} with those for tests"
+    if stamp.exists() and stamp.read_text() in ({complete} if testing else {complete, lock}):
         return
-    _run([*npm, "ci", "--ignore-scripts"], assets, "the npm packages could not be installed")
-    stamp.write_text(wanted)
+    _, npm = find_node()
+    omitted = [] if testing else ["--omit=dev"]
+    _run([*npm, "ci", "--ignore-scripts", *omitted], assets, "the npm packages could not be installed")
+    stamp.write_text(complete if testing else lock)
 
 
 def _run(command: list[str], directory: Path, failure: str) -> None:

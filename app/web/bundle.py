@@ -28,9 +28,9 @@ class Bundle:
     files: frozenset[str]
 
 
-def read(dist: Path = DIST) -> Bundle | None:
+def read() -> Bundle | None:
     """Return what was built, or None when nothing was. Read again only when a new build has replaced it."""
-    manifest = dist / "manifest.json"
+    manifest = DIST / "manifest.json"
     try:
         return _parse(manifest, manifest.stat().st_mtime_ns)
     except FileNotFoundError:

@@ -5,6 +5,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 
 def significant(value: float | None) -> str:
     """Return four significant digits, in scientific notation outside 0.001…100000; `–` for nothing."""
@@ -16,8 +18,13 @@ def significant(value: float | None) -> str:
         return "0"
     if not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{mantissa}e{int(exponent)}"
+        return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:.4g}"
+
+
+def precise(value: float | None) -> str:
+    """Return seven significant digits: total energies differ late."""
+    return "–" if value is None else f"{value:.7g}"
 
 
 def count(value: int) -> str:
@@ -98,6 +105,14 @@ def literal(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def ticks(text: str) -> Markup:
+    """Return text as HTML in which what stands between backticks is code, and everything is escaped."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
+
+
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Return the leaves of a nested document as (path, value) pairs: `cpu.model`, `AMD EPYC`."""
     if isinstance(value, dict) and value:
@@ -109,7 +124,9 @@ def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 FILTERS = {
     "flat": flat,
+    "ticks": ticks,
     "significant": significant,
+    "precise": precise,
     "count": count,
     "size": size,
     "duration": duration,

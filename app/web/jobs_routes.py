@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
@@ -18,11 +18,14 @@ from app.wire.jobs import FINAL_STATES, JobDetail, JobView
 
 router = APIRouter(include_in_schema=False)
 
+JobId = Annotated[int, Path(ge=1, lt=2**63)]
+
 PER_PAGE = 50
 COLUMNS = 3
 """Metric columns of the list: what fits beside the rest at 1280 pixels."""
 LATELY = 8
 LOG_LINES = 2000
+LATEST_LINES = 100
 
 
 @router.get("/jobs")
@@ -72,15 +75,18 @@ def find(session: Session, job_id: int) -> JobDetail:
 
 
 @router.get("/jobs/{job_id}")
-def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's charts, checkpoints, and what happened lately."""
     job = find(session, job_id)
     engine = registry.get(job.engine)
+    log, log_size = end_of_log(session, job_id, LATEST_LINES)
     page = JobOverviewPage(
         job=job,
         headline=headline(job),
         checkpoints=checkpoints.listed(session, job_id),
         events=newest_events(session, job_id)[:LATELY],
+        log=log,
+        log_size=log_size,
         board=board(job),
         learning_curve=engine.learning_curve_name() if engine else "metrics",
     )
@@ -104,7 +110,7 @@ def board(job: JobDetail) -> dict[str, Any]:
 
 
 @router.get("/jobs/{job_id}/config")
-def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's resolved configuration with origins."""
     job = find(session, job_id)
     page = JobConfigPage(
@@ -114,18 +120,23 @@ def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: 
 
 
 @router.get("/jobs/{job_id}/log")
-def show_log(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+def show_log(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """The end of the newest attempt's log."""
     job = find(session, job_id)
+    text, size = end_of_log(session, job_id, LOG_LINES)
+    return render(request, JobLogPage(job=job, headline=headline(job), text=text, size=size))
+
+
+def end_of_log(session: Session, job_id: int, lines: int) -> tuple[str, int]:
+    """Return the last lines of the newest attempt's log, and how many bytes the log has."""
     attempt = service.find_attempt(session, job_id, None)
-    size = attempt.log_size if attempt else 0
-    text = logs.tail(session, attempt.id, size, LOG_LINES) if attempt else b""
-    page = JobLogPage(job=job, headline=headline(job), text=text.decode(errors="replace"), size=size)
-    return render(request, page)
+    if attempt is None:
+        return "", 0
+    return logs.tail(session, attempt.id, attempt.log_size, lines).decode(errors="replace"), attempt.log_size
 
 
 @router.get("/jobs/{job_id}/history")
-def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: int) -> Response:
+def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's attempts and everything that happened."""
     job = find(session, job_id)
     return render(request, JobHistoryPage(job=job, headline=headline(job), events=newest_events(session, job_id)))
@@ -133,7 +144,7 @@ def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id:
 
 @router.post("/jobs/{job_id}/cancel")
 def cancel(
-    user: CurrentUser, session: WriteSession, job_id: int, how: Annotated[Literal["checkpoint", "now"], Form()]
+    user: CurrentUser, session: WriteSession, job_id: JobId, how: Annotated[Literal["checkpoint", "now"], Form()]
 ) -> Response:
     """Cancel a job and go back to its page."""
     transitions.cancel(session, job_id, at_once=how == "now", reason=f"{user.name}, in the dashboard")

@@ -63,6 +63,10 @@ class JobOverviewPage(JobFrame):
     """Registered checkpoints, newest first."""
     events: Sequence[Event]
     """The newest events, newest first."""
+    log: str
+    """The last lines of the newest attempt's log."""
+    log_size: int
+    """How many bytes the log has: what comes later begins there."""
     board: Mapping[str, Any]
     """What the charts need to know: job, words for panels, whether the job has ended."""
     learning_curve: str

@@ -39,7 +39,6 @@ export async function call<T>(
   method: string,
   path: string,
   body?: unknown,
-  signal?: AbortSignal,
   extra: Record<string, string> = {},
 ): Promise<T> {
   const headers: Record<string, string> = { Accept: "application/json", ...extra };
@@ -49,7 +48,6 @@ export async function call<T>(
     method,
     headers,
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-    ...(signal ? { signal } : {}),
   });
   const text = await response.text();
   if (!response.ok) throw new ApiError(response.status, problemsOf(response.status, text));
@@ -59,8 +57,7 @@ export async function call<T>(
 async function send(path: string, init: RequestInit): Promise<Response> {
   try {
     return await fetch(path, { credentials: "same-origin", ...init });
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
+  } catch {
     throw new ApiError(0, [{ code: "unreachable", message: "The server does not answer.", hint: "Is `cairn up` still running?" }]);
   }
 }

@@ -1,6 +1,6 @@
 // What the server thinks of a config, as elements.
 import type { Problem } from "./api";
-import { h } from "./dom";
+import { h, ticks } from "./dom";
 
 export interface Resolution {
   config: unknown;
@@ -57,7 +57,7 @@ function item(problem: Problem, pointer: string | undefined, jump: Jump): HTMLEl
       ? h("span", { class: "pointer" }, problem.pointer)
       : null;
   if (pointer !== undefined) where?.addEventListener("click", () => jump(pointer));
-  return h("li", {}, where, h("p", {}, problem.message), problem.hint ? h("p", { class: "hint" }, problem.hint) : null);
+  return h("li", {}, where, h("p", {}, ...ticks(problem.message)), problem.hint ? h("p", { class: "hint" }, ...ticks(problem.hint)) : null);
 }
 
 function valid(resolution: Resolution, place: Place, jump: Jump): HTMLElement[] {

@@ -1,7 +1,7 @@
 // Uploading a dataset, with progress: XMLHttpRequest, because fetch tells nothing about what was sent.
 import { csrfToken, type Problem, problemsOf } from "./api";
 import { announce } from "./chrome";
-import { h, need } from "./dom";
+import { h, need, ticks } from "./dom";
 import { bytes, duration } from "./format";
 
 const form = need<HTMLFormElement>("#upload-form");
@@ -26,7 +26,7 @@ export function nameFrom(fileName: string): string {
 
 function showProblems(problems: Problem[]): void {
   problemsPlace.replaceChildren(
-    ...problems.map((problem) => h("li", {}, h("p", {}, problem.message), problem.hint ? h("p", { class: "hint" }, problem.hint) : null)),
+    ...problems.map((problem) => h("li", {}, h("p", {}, ...ticks(problem.message)), problem.hint ? h("p", { class: "hint" }, ...ticks(problem.hint)) : null)),
   );
   problemsPlace.hidden = problems.length === 0;
   if (problems.length) announce(problems[0]!.message);

@@ -17,6 +17,13 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+/** Return text with what stands between backticks as code. */
+export function ticks(text: string): Child[] {
+  const parts = text.split("`");
+  if (parts.length % 2 === 0) return [text];
+  return parts.map((part, index) => (index % 2 ? h("code", {}, part) : part));
+}
+
 /** Return the element `selector` names; the page promises that it is there. */
 export function need<T extends Element = HTMLElement>(selector: string, within: ParentNode = document): T {
   const found = within.querySelector<T>(selector);

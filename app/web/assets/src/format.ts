@@ -6,7 +6,10 @@ export function significant(value: number | null | undefined): string {
   if (!Number.isFinite(value)) return String(value);
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size < 1e-3 || size >= 1e5) return value.toExponential(2).replace("e+", "e");
+  if (size < 1e-3 || size >= 1e5) {
+    const [mantissa, exponent] = value.toExponential(2).split("e");
+    return `${Number(mantissa)}e${Number(exponent)}`;
+  }
   return Number(value.toPrecision(4)).toString();
 }
 

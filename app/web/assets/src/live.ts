@@ -9,24 +9,9 @@ const signal = throttle(() => document.body.dispatchEvent(new CustomEvent(CHANGE
 let source: EventSource | undefined;
 let lost = 0;
 
-/** A job page wakes up for its own job only; a list for every job. */
-function onEvent(event: MessageEvent<string>): void {
-  if (job && jobOf(event.data) !== job) return;
-  signal();
-}
-
-function jobOf(data: string): string | undefined {
-  try {
-    const value = JSON.parse(data) as { id?: number; job_id?: number };
-    return String(value.job_id ?? value.id);
-  } catch {
-    return undefined;
-  }
-}
-
 function connect(): void {
   if (source || document.hidden) return;
-  source = new EventSource("/api/v1/events");
+  source = new EventSource(job ? `/api/v1/events?job=${job}` : "/api/v1/events");
   source.onopen = () => {
     // Whatever happened while nobody listened is caught up with by one refresh.
     if (lost) signal();
@@ -38,8 +23,7 @@ function connect(): void {
     setStatus("lost");
     if (source?.readyState === EventSource.CLOSED) reconnectLater();
   };
-  source.onmessage = onEvent;
-  for (const name of ["job", "event", "checkpoint", "dataset", "worker"]) source.addEventListener(name, onEvent);
+  for (const name of ["job", "event"]) source.addEventListener(name, signal);
 }
 
 function reconnectLater(): void {
@@ -49,11 +33,14 @@ function reconnectLater(): void {
 
 /** Browsers allow six connections to a server over HTTP/1.1: hidden tabs must not hold one each. */
 function onVisibility(): void {
-  if (document.hidden) {
-    source?.close();
-    source = undefined;
-    lost += 1;
-  } else connect();
+  if (document.hidden) disconnect();
+  else connect();
+}
+
+function disconnect(): void {
+  source?.close();
+  source = undefined;
+  lost += 1;
 }
 
 function setStatus(status: "live" | "lost"): void {
@@ -68,5 +55,6 @@ export function startLive(): void {
   if (!document.body.hasAttribute("data-live")) return;
   connect();
   document.addEventListener("visibilitychange", onVisibility);
-  window.addEventListener("pagehide", () => source?.close());
+  window.addEventListener("pagehide", disconnect);
+  window.addEventListener("pageshow", connect);
 }

@@ -19,7 +19,7 @@ const page = pageData<SubmitData>("submit-data");
 const form = need<HTMLFormElement>("#submit-form");
 const panel = need("#check");
 const button = need<HTMLButtonElement>("#submit-button");
-let inFlight: AbortController | undefined;
+let asked = 0;
 let submitting = false;
 /** One submission, one key: a double click or a repeated request makes one job. */
 let idempotencyKey = newKey();
@@ -106,24 +106,23 @@ function show(result: Check): void {
 /** Ask the server about what is typed; an answer that comes too late for the text is dropped. */
 async function check(): Promise<void> {
   keepDraft(view.state.doc.toString());
-  inFlight?.abort();
+  const ticket = ++asked;
   const config = parsed();
   if (config === undefined) return;
-  inFlight = new AbortController();
   panel.setAttribute("aria-busy", "true");
   try {
-    const resolution = await call<Resolution>("POST", "/api/v1/configs/resolve", request(config), inFlight.signal);
+    const resolution = await call<Resolution>("POST", "/api/v1/configs/resolve", request(config));
+    if (ticket !== asked) return;
     mark(view, [], resolution.warnings, PREFIX);
     show({ kind: "valid", resolution });
   } catch (error) {
-    failed(error);
+    if (ticket === asked) failed(error);
   } finally {
-    panel.removeAttribute("aria-busy");
+    if (ticket === asked) panel.removeAttribute("aria-busy");
   }
 }
 
 function failed(error: unknown): void {
-  if (error instanceof DOMException) return;
   if (!(error instanceof ApiError)) throw error;
   mark(view, error.problems, [], PREFIX);
   if (error.status === 0 || error.status >= 500) show({ kind: "unchecked", message: error.message });
@@ -137,7 +136,7 @@ async function submit(): Promise<void> {
   submitting = true;
   button.disabled = true;
   try {
-    const job = await call<{ id: number }>("POST", "/api/v1/jobs", request(config), undefined, { "Idempotency-Key": idempotencyKey });
+    const job = await call<{ id: number }>("POST", "/api/v1/jobs", request(config), { "Idempotency-Key": idempotencyKey });
     keepDraft("");
     location.assign(`/jobs/${job.id}`);
   } catch (error) {

@@ -19,11 +19,18 @@ export interface Words {
 
 const HEIGHT = 232;
 
-/** Return `12,500` as `12.5k`: step axes get long. */
-function shortStep(step: number): string {
-  if (step >= 1e6) return `${Number((step / 1e6).toPrecision(4))}M`;
-  if (step >= 1e4) return `${Number((step / 1e3).toPrecision(4))}k`;
-  return String(step);
+/** Return steps as axis labels, all in the unit that the largest calls for: `2.5k`, `10k`. */
+function shortSteps(steps: (number | null)[]): string[] {
+  const top = Math.max(...steps.map((step) => step ?? 0));
+  const [unit, letter] = top >= 2e6 ? [1e6, "M"] : top >= 1e4 ? [1e3, "k"] : [1, ""];
+  return steps.map((step) => (step === null ? "" : step === 0 ? "0" : `${Number((step / unit).toPrecision(6))}${letter}`));
+}
+
+/** Return the newest value at or before an index: between two validations the last one stands. */
+function latest(column: ArrayLike<number | null | undefined> | undefined, index: number | null): number | null | undefined {
+  if (!column) return null;
+  for (let at = index ?? column.length - 1; at >= 0; at -= 1) if (column[at] !== undefined) return column[at];
+  return null;
 }
 
 /** uPlot asks for a label at every minor tick of a log axis and gives null where none is wanted. */
@@ -45,7 +52,7 @@ export class Chart {
 
   constructor(
     readonly panel: Panel,
-    words: Words,
+    private readonly words: Words,
     look: Look,
     private readonly onZoom: (from: number, to: number) => void,
     onLog: (panel: string, on: boolean) => void,
@@ -117,10 +124,13 @@ export class Chart {
       legend: { live: true },
       scales: { x: { time: false, distr: this.look.logX ? 3 : 1 }, y: { distr: this.look.logY ? 3 : 1 } },
       axes: [
-        { ...axis, size: 26, gap: 2, space: 64, values: (_, steps) => steps.map((step) => (step === null ? "" : shortStep(step))) },
+        { ...axis, size: 26, gap: 2, space: 64, values: (_, steps) => shortSteps(steps) },
         { ...axis, size: 58, gap: 3, space: 30, values: (_, values) => shortValues(values) },
       ],
-      series: [{ label: "step", value: (_, step) => (step === null ? "–" : step.toLocaleString("en")) }, ...this.series()],
+      series: [
+        { label: "step", value: (plot, _, column, index) => latest(plot.data[column], index)?.toLocaleString("en") ?? "–" },
+        ...this.series(),
+      ],
       hooks: { setSelect: [(plot) => this.select(plot)] },
     };
   }
@@ -129,20 +139,20 @@ export class Chart {
     return this.panel.lines.flatMap((line) => {
       const base = this.line(line);
       if (!this.look.smoothing) return [base];
-      const raw = { ...base, alpha: 0.28, width: 1, label: `${line.label} (raw)` };
-      return [raw, { ...base, width: 2 }];
+      const raw = { ...base, alpha: 0.25, width: 1 };
+      return [raw, { ...base, width: 2, label: `${line.label}, averaged` }];
     });
   }
 
   private line(line: Line): uPlot.Series {
     return {
-      label: line.label,
+      label: line.group === "train" || line.group === "val" ? line.label : this.words.title.toLowerCase(),
       stroke: groupColour(line.group),
-      width: 1.5,
+      width: line.group === "train" ? 1 : 1.75,
       dash: dash(line.task),
       spanGaps: false,
       points: { show: (plot, index) => measured(plot.data[index] as Column) < 40 },
-      value: (_, value) => significant(value),
+      value: (plot, _, column, index) => significant(latest(plot.data[column], index)),
     };
   }
 

@@ -6,7 +6,7 @@ import { bracketMatching, foldGutter, foldKeymap, HighlightStyle, indentOnInput,
 import { type Diagnostic, forEachDiagnostic, lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
 import { EditorState } from "@codemirror/state";
-import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers } from "@codemirror/view";
+import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import type { Problem } from "../api";
 import { completions, hover } from "./help";
@@ -38,6 +38,7 @@ export function openEditor(options: EditorOptions): EditorView {
       lineNumbers(), highlightActiveLineGutter(), highlightSpecialChars(), history(), foldGutter(), drawSelection(),
       indentOnInput(), syntaxHighlighting(colours), bracketMatching(), closeBrackets(), highlightActiveLine(),
       highlightSelectionMatches(), json(), lintGutter(),
+      placeholder("Paste an input.json here"),
       autocompletion({ override: [completions(options.engine)], icons: false }),
       hover(options.engine),
       keymap.of([

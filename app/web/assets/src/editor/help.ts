@@ -6,7 +6,7 @@ import type { SyntaxNode } from "@lezer/common";
 import { h } from "../dom";
 import { loose } from "./loose";
 import { keyOf, pathAt } from "./pointers";
-import { at, keysOf, load, type Schema, suggestions, typeWords } from "./schema";
+import { at, keysOf, load, requiredOf, type Schema, suggestions, typeWords } from "./schema";
 
 /** Return what stands under the cursor as documentation: types, default, description. */
 function card(name: string, schema: Schema): HTMLElement {
@@ -28,7 +28,8 @@ function closest(node: SyntaxNode, name: string): SyntaxNode | null {
 
 /** Whether the cursor stands where a key goes: in a key, or in an object outside any property's value. */
 function wantsKey(node: SyntaxNode): boolean {
-  return node.name === "PropertyName" || node.name === "Object" || (node.name === "⚠" && node.parent?.name === "Object");
+  const place = "{},⚠".includes(node.name) ? node.parent : node;
+  return node.name === "PropertyName" || place?.name === "Object";
 }
 
 /** Return a completion source for configs of `engine`. */
@@ -59,6 +60,7 @@ function keyOptions(root: Schema, config: unknown, path: string[], context: Comp
   const object = closest(node, "Object");
   const present = new Set(object?.getChildren("Property").map((property) => keyOf(context.state, property)));
   const bare = node.name !== "PropertyName" || !hasValue(node);
+  const required = requiredOf(place.schema, place.value);
   return Object.entries(keysOf(place.schema, place.value))
     .filter(([key]) => !present.has(key))
     .map(([key, schema]) => ({
@@ -66,14 +68,15 @@ function keyOptions(root: Schema, config: unknown, path: string[], context: Comp
       displayLabel: key,
       type: "property",
       detail: typeWords(schema),
-      boost: place.schema.required?.includes(key) ? 50 : 0,
+      boost: required.has(key) ? 50 : 0,
       apply: bare ? `${JSON.stringify(key)}: ` : JSON.stringify(key),
       info: () => card(key, schema),
     }));
 }
 
+/** Whether a colon follows the key; a key without one is being typed. */
 function hasValue(name: SyntaxNode): boolean {
-  return name.nextSibling !== null;
+  return name.nextSibling?.name === ":";
 }
 
 function valueOptions(root: Schema, config: unknown, path: string[]): Completion[] {

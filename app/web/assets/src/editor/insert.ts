@@ -12,8 +12,7 @@ export function insertDataset(view: EditorView, reference: string): boolean {
   const at = state.selection.main.head;
   const text = JSON.stringify(reference);
   const { node } = pathAt(state, at);
-  const string = node.name === "String" ? node : null;
-  if (string) return replace(view, string.from, string.to, text);
+  if (node.name === "String" && node.from < at && at < node.to) return replace(view, node.from, node.to, text);
   const list = node.name === "Array" ? node : node.parent?.name === "Array" ? node.parent : null;
   if (!list) return replace(view, state.selection.main.from, state.selection.main.to, text);
   const before = state.sliceDoc(list.from + 1, at).trim();

@@ -16,6 +16,7 @@ export interface Schema {
   oneOf?: Schema[];
   if?: Schema;
   then?: Schema;
+  else?: Schema;
 }
 
 const loading = new Map<string, Promise<Schema>>();
@@ -32,28 +33,45 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Whether the condition of an if/then holds: one of its alternatives' constants is what the config (or a default) says. */
-function applies(condition: Schema, value: Record<string, unknown>, node: Schema): boolean {
-  const alternatives = condition.oneOf ?? condition.anyOf ?? [condition];
-  return alternatives.some((alternative) =>
-    Object.entries(alternative.properties ?? {}).every(
-      ([key, wanted]) => wanted.const === undefined || (value[key] ?? node.properties?.[key]?.default) === wanted.const,
-    ),
-  );
+/** Whether a value satisfies a condition, as far as conditions of editors' schemas go: constants, required keys, alternatives. */
+function matches(condition: Schema, value: unknown): boolean {
+  if (condition.const !== undefined && value !== condition.const) return false;
+  if (condition.enum && !condition.enum.includes(value)) return false;
+  if (condition.required?.length && !isObject(value)) return false;
+  if (isObject(value)) {
+    if (condition.required?.some((key) => !(key in value))) return false;
+    for (const [key, wanted] of Object.entries(condition.properties ?? {})) if (key in value && !matches(wanted, value[key])) return false;
+  }
+  const alternatives = condition.oneOf ?? condition.anyOf;
+  return (!alternatives || alternatives.some((one) => matches(one, value))) && (condition.allOf ?? []).every((one) => matches(one, value));
+}
+
+/** Return an object with the defaults of the keys it lacks: a variant may be chosen by default. */
+function withDefaults(node: Schema, value: unknown): Record<string, unknown> {
+  const filled: Record<string, unknown> = {};
+  for (const [key, schema] of Object.entries(node.properties ?? {})) if (schema.default !== undefined) filled[key] = schema.default;
+  return isObject(value) ? { ...filled, ...value } : filled;
+}
+
+/** Return a schema and those within it that apply to the value: of a condition, the branch it takes. */
+function applying(node: Schema, value: Record<string, unknown>): Schema[] {
+  const inner = [...(node.allOf ?? []), ...(node.anyOf ?? []), ...(node.oneOf ?? [])];
+  const branch = node.if && (matches(node.if, value) ? node.then : node.else);
+  return [node, ...(branch ? [branch] : []).concat(inner).flatMap((one) => applying(one, value))];
 }
 
 /** Return every key that may stand in the object `node` describes, given what the config already says there. */
 export function keysOf(node: Schema, value: unknown): Record<string, Schema> {
-  const config = isObject(value) ? value : {};
-  const keys: Record<string, Schema> = { ...node.properties };
-  for (const rule of node.allOf ?? []) {
-    if (rule.if && !applies(rule.if, config, node)) continue;
-    for (const [key, schema] of Object.entries(keysOf(rule.then ?? (rule.if ? {} : rule), config))) keys[key] ??= schema;
-  }
-  for (const option of node.anyOf ?? node.oneOf ?? []) {
-    for (const [key, schema] of Object.entries(keysOf(option, config))) keys[key] ??= schema;
+  const keys: Record<string, Schema> = {};
+  for (const schema of applying(node, withDefaults(node, value))) {
+    for (const [key, one] of Object.entries(schema.properties ?? {})) keys[key] = { ...one, ...keys[key] };
   }
   return keys;
+}
+
+/** Return the keys that must stand there. */
+export function requiredOf(node: Schema, value: unknown): Set<string> {
+  return new Set(applying(node, withDefaults(node, value)).flatMap((schema) => schema.required ?? []));
 }
 
 /** Return the schema of the place `path` leads to, or undefined where the schema knows nothing. */

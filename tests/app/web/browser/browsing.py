@@ -1,0 +1,32 @@
+"""What several browser tests do."""
+
+from playwright.sync_api import Locator, Page
+from seeding import Seeded
+
+
+def paths(content: Seeded) -> list[str]:
+    jobs = [f"/jobs/{content.running}{tail}" for tail in ("", "/config", "/log", "/history")]
+    others = [f"/jobs/{content.failed}", f"/jobs/{content.queued}", f"/jobs/{content.hostile}", "/datasets/water@2"]
+    return ["/jobs", *jobs, *others, "/datasets", "/workers", f"/submit?from={content.completed}"]
+
+
+def chart(name: str) -> str:
+    return f"figure[data-panel='{name}']"
+
+
+def drag(page: Page, area: Locator, start: float, stop: float) -> None:
+    box = area.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + start * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + (start + stop) / 2 * box["width"], y, steps=3)
+    page.mouse.move(box["x"] + stop * box["width"], y, steps=3)
+    page.mouse.up()
+
+
+def expect_faults(faults: list[str], words: str) -> None:
+    """Take the faults with these words out: there must be some."""
+    expected = [fault for fault in faults if words in fault]
+    assert expected
+    for fault in expected:
+        faults.remove(fault)

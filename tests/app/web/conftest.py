@@ -1,0 +1,78 @@
+"""Fixtures of the dashboard's tests: built assets, a full database, signed-in clients."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from seeding import Seeded, seed_all
+from starlette.testclient import TestClient
+
+from app.artifacts.store import open_store
+from app.db import transaction
+from app.keys import token_file
+from app.settings import Settings
+from app.web import build
+
+
+@pytest.fixture(scope="session")
+def assets(shared_dir: Path) -> None:
+    """Build the assets, once per run: processes of the same run wait for each other."""
+    lock = shared_dir / "assets.lock"
+    while True:
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            time.sleep(0.2)
+    try:
+        build.install(testing=True)
+        build.build()
+    finally:
+        lock.rmdir()
+
+
+@pytest.fixture
+def seeded(app: FastAPI, anonymous: TestClient, settings: Settings) -> Seeded:
+    """Fill the running application's database."""
+    with transaction(app.state.sessions) as session:
+        return seed_all(session, open_store(settings))
+
+
+@pytest.fixture
+def browser_client(assets: None, anonymous: TestClient, settings: Settings) -> TestClient:
+    """A client that signed in at the login page, and so has a session cookie but no token."""
+    token = token_file(settings, "user").read_text().strip()
+    answer = anonymous.post("/login", data={"token": token}, follow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    return anonymous
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Path of a Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert found is not None, "the browser tests need a Chromium on PATH: apt-get install chromium"
+    return found
+
+
+@pytest.fixture
+def server(assets: None, app: FastAPI) -> Iterator[str]:
+    """Address of the application, served by uvicorn on a free port."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    for _ in range(300):
+        if server.started:
+            break
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=15)
+    assert not thread.is_alive(), "the server did not stop"

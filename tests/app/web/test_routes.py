@@ -1,0 +1,234 @@
+"""The dashboard over HTTP: signing in, pages, refusals, headers."""
+
+import re
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from seeding import HOSTILE, Seeded
+from starlette.testclient import TestClient
+
+from app import auth
+from app.db import transaction
+from app.keys import token_file
+from app.settings import Settings
+from app.tables import Token
+from app.web import bundle
+from app.web.session_routes import local_path
+
+PATHS = ("/jobs", "/datasets", "/datasets/water@2", "/datasets/water", "/workers", "/submit")
+
+
+def csrf_of(html: str) -> str:
+    found = re.search(r'name="csrf-token" content="([^"]+)"', html)
+    assert found is not None
+    return found[1]
+
+
+def login_code(app: FastAPI) -> str:
+    with transaction(app.state.sessions) as session:
+        token_id = session.query(Token.id).filter(Token.scope == "user").scalar()
+        return auth.make_login_code(session, token_id)[0]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_pages_ask_strangers_to_sign_in_and_bring_them_back(assets: None, anonymous: TestClient, path: str) -> None:
+    answer = anonymous.get(f"{path}?x=1", follow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/login?next={path.replace('/', '%2F').replace('@', '%40')}%3Fx%3D1"
+
+
+def test_a_refresh_without_a_session_takes_the_whole_page_to_the_login(assets: None, anonymous: TestClient) -> None:
+    headers = {"HX-Request": "true", "HX-Current-URL": "http://testserver/jobs/3?a=b"}
+    answer = anonymous.get("/jobs/3", headers=headers)
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login?next=%2Fjobs%2F3%3Fa%3Db")
+
+
+def test_a_login_link_works_once(assets: None, app: FastAPI, anonymous: TestClient) -> None:
+    code = login_code(app)
+    first = anonymous.get("/login", params={"code": code}, follow_redirects=False)
+    assert (first.status_code, first.headers["location"]) == (303, "/jobs")
+    cookie = first.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert anonymous.get("/jobs").status_code == 200
+    second = anonymous.get("/login", params={"code": code}, follow_redirects=False)
+    assert second.status_code == 401
+    assert "was used or has expired" in second.text
+
+
+def test_a_wrong_token_is_refused_on_the_page(assets: None, anonymous: TestClient) -> None:
+    answer = anonymous.post("/login", data={"token": "cairn_user_wrong"}, follow_redirects=False)
+    assert answer.status_code == 401
+    assert 'role="alert"' in answer.text
+    assert auth.SESSION_COOKIE not in anonymous.cookies
+
+
+def test_a_worker_token_opens_no_dashboard(assets: None, anonymous: TestClient, settings: Settings) -> None:
+    token = token_file(settings, "worker").read_text().strip()
+    assert anonymous.post("/login", data={"token": token}, follow_redirects=False).status_code == 403
+
+
+def test_a_form_on_another_site_signs_nobody_in(assets: None, anonymous: TestClient, settings: Settings) -> None:
+    token = token_file(settings, "user").read_text().strip()
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    answer = anonymous.post("/login", data={"token": token}, headers=headers, follow_redirects=False)
+    assert answer.status_code == 403
+    assert auth.SESSION_COOKIE not in anonymous.cookies
+
+
+@pytest.mark.parametrize(
+    ("path", "local"),
+    [
+        ("/jobs/3?a=b", "/jobs/3?a=b"),
+        ("//evil.example", "/jobs"),
+        ("/\\evil.example", "/jobs"),
+        ("https://evil.example", "/jobs"),
+        ("/a\nb", "/jobs"),
+        ("", "/jobs"),
+    ],
+)
+def test_signing_in_leads_nowhere_else(path: str, local: str) -> None:
+    assert local_path(path) == local
+
+
+def test_signing_out_needs_the_csrf_token_and_ends_the_session(browser_client: TestClient) -> None:
+    assert browser_client.post("/logout", follow_redirects=False).status_code == 403
+    html = browser_client.get("/jobs").text
+    answer = browser_client.post("/logout", data={"csrf_token": csrf_of(html)}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert browser_client.get("/jobs", follow_redirects=False).status_code == 303
+
+
+def test_every_page_opens(browser_client: TestClient, seeded: Seeded) -> None:
+    job_paths = [f"/jobs/{job}{tail}" for job in vars(seeded).values() for tail in ("", "/config", "/log", "/history")]
+    for path in (
+        *PATHS,
+        *job_paths,
+        f"/submit?from={seeded.completed}",
+        "/login",
+        "/jobs?state=failed&q=high&tag=scan",
+    ):
+        answer = browser_client.get(path)
+        assert answer.status_code == 200, f"{path}: {answer.text[:500]}"
+        assert HOSTILE not in answer.text, path
+
+
+def test_an_empty_server_teaches_the_first_submission(browser_client: TestClient) -> None:
+    html = browser_client.get("/jobs").text
+    assert "No jobs yet" in html
+    assert "cairn submit input.json" in html
+    assert "No datasets yet" in browser_client.get("/datasets").text
+    assert "No worker has reported" in browser_client.get("/workers").text
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("state=failed&state=cancelled", ["water-high-lr", "water-too-slow"]),
+        ("q=SE-ATTEN", ["water-se-atten-long-run"]),
+        ("tag=scan", ["water-high-lr"]),
+        ("q=nothing-like-it", []),
+    ],
+)
+def test_the_list_is_filtered(browser_client: TestClient, seeded: Seeded, query: str, names: list[str]) -> None:
+    html = browser_client.get(f"/jobs?{query}").text
+    found = re.findall(r'<a href="/jobs/\d+">([\w-]+)</a>', html)
+    assert [name for name in found if "script" not in name] == names
+    assert ("No job matches" in html) == (not names)
+
+
+def test_a_failure_is_told_in_words_on_list_and_page(browser_client: TestClient, seeded: Seeded) -> None:
+    for path in ("/jobs", f"/jobs/{seeded.failed}"):
+        html = browser_client.get(path).text
+        assert "The training left the finite numbers" in html
+        assert "train/loss became nan at step 1873" in html
+
+
+def test_a_page_shows_checkpoints_that_can_be_downloaded(browser_client: TestClient, seeded: Seeded) -> None:
+    html = browser_client.get(f"/jobs/{seeded.completed}").text
+    links = re.findall(r'href="(/api/v1/jobs/\d+/checkpoints/\d+/[^"]+)"', html)
+    assert len(links) == 10
+    answer = browser_client.get(links[0])
+    assert answer.status_code == 200
+    assert answer.content.startswith(links[0].rsplit("/", 1)[1].encode())
+
+
+def test_cancelling_needs_the_csrf_token_and_says_how(browser_client: TestClient, seeded: Seeded) -> None:
+    path = f"/jobs/{seeded.running}/cancel"
+    refused = browser_client.post(path, data={"how": "now"})
+    assert refused.status_code == 403
+    assert "security token" in refused.text
+    token = csrf_of(browser_client.get(f"/jobs/{seeded.running}").text)
+    answer = browser_client.post(path, data={"how": "checkpoint", "csrf_token": token}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/jobs/{seeded.running}")
+    html = browser_client.get(f"/jobs/{seeded.running}").text
+    assert 'class="chip stopping"' in html
+    assert "in the dashboard" in html
+
+
+def test_a_finished_job_cannot_be_cancelled(browser_client: TestClient, seeded: Seeded) -> None:
+    token = csrf_of(browser_client.get("/jobs").text)
+    answer = browser_client.post(f"/jobs/{seeded.completed}/cancel", data={"how": "now", "csrf_token": token})
+    assert answer.status_code == 409
+    assert "is completed already" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/jobs/999", 404),
+        ("/jobs/999/log", 404),
+        ("/jobs/nonsense", 404),
+        ("/nothing/here", 404),
+        ("/datasets/none@3", 404),
+        ("/submit?from=999", 404),
+        ("/submit?from=x", 422),
+        ("/jobs?cursor=garbage", 422),
+        ("/jobs/99999999999999999999999", 404),
+    ],
+)
+def test_mistakes_get_a_page_of_the_same_design(browser_client: TestClient, path: str, status: int) -> None:
+    answer = browser_client.get(path)
+    assert answer.status_code == status, answer.text[:300]
+    assert 'class="brand"' in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_a_copy_starts_from_what_was_submitted(browser_client: TestClient, seeded: Seeded) -> None:
+    html = browser_client.get(f"/submit?from={seeded.queued}").text
+    assert "se_atten_v2" in html
+    assert 'name="priority" type="number" min="-100" max="100" step="1" value="5"' in html
+
+
+def test_pages_forbid_everything_foreign(browser_client: TestClient, seeded: Seeded) -> None:
+    answer = browser_client.get(f"/jobs/{seeded.running}")
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert re.fullmatch(r"'self' 'nonce-[\w-]{20,}'", policy["style-src"])
+    assert answer.headers["cache-control"] == "no-store"
+    again = browser_client.get(f"/jobs/{seeded.running}").headers["content-security-policy"]
+    assert again != answer.headers["content-security-policy"], "a nonce is used once"
+
+
+def test_assets_are_kept_for_ever_and_nothing_else_is_served(assets: None, anonymous: TestClient) -> None:
+    built = bundle.read()
+    assert built is not None
+    answer = anonymous.get(built.urls["main.js"])
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in answer.headers["cache-control"]
+    for name in ("manifest.json", "built-from", "..%2fpackage.json", "%2e%2e/package.json", "no.js"):
+        assert anonymous.get(f"/assets/{name}").status_code == 404, name
+
+
+def test_without_assets_pages_say_how_to_build_them(
+    browser_client: TestClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(bundle, "DIST", tmp_path / "missing")
+    answer = browser_client.get("/jobs")
+    assert answer.status_code == 503
+    assert "make assets" in answer.text
+    assert "python -m app.web.build" in answer.text
