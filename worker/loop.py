@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from worker import checkpoint
+from worker.background import Background
 from worker.context import RunContext
 from worker.engines.base import EngineTrainer
 from worker.rundir import Result, RunDir
@@ -42,22 +43,23 @@ class Progress:
 
 def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: StopSwitch, progress: Progress) -> Result:
     """Train from `progress.step` to the last step, or until told to stop. Exceptions pass through, metrics first."""
-    spool = MetricSpool(directory.metrics)
     outlet.phase("training")
-    meter = _Meter(progress.step)
-    how: Stop | None = None
-    try:
-        while progress.step < trainer.total_steps and (how := stop.wanted()) is None:
-            _one_step(trainer, spool, progress)
-            if spool.is_due():
-                spool.flush()
-                outlet.status(progress.step, meter.steps_per_s(progress.step))
-            if _is_multiple(progress.step, trainer.checkpoint_every):
+    with Background() as background:
+        spool = MetricSpool(directory.metrics, background)
+        meter = _Meter(progress.step)
+        how: Stop | None = None
+        try:
+            while progress.step < trainer.total_steps and (how := stop.wanted()) is None:
+                _one_step(trainer, spool, progress)
+                if spool.is_due():
+                    spool.flush()
+                    background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
+                if _is_multiple(progress.step, trainer.checkpoint_every):
+                    _save(trainer, outlet, directory, spool, progress)
+            if how != "now" and progress.saved < progress.step:
                 _save(trainer, outlet, directory, spool, progress)
-        if how != "now" and progress.saved < progress.step:
-            _save(trainer, outlet, directory, spool, progress)
-    finally:
-        spool.drain()
+        finally:
+            spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
     return Result(outcome="completed" if how is None else "stopped", step=progress.step)
 

@@ -10,6 +10,8 @@ from typing import SupportsFloat
 import pyarrow as pa
 import torch
 
+from worker.background import Background
+
 Row = dict[str, SupportsFloat]
 
 
@@ -28,7 +30,8 @@ class MetricSpool:
     flush later, so that reporting never waits for the device.
     """
 
-    def __init__(self, directory: Path, *, flush_s: float = 0.5, max_rows: int = 5000) -> None:
+    def __init__(self, directory: Path, background: Background, *, flush_s: float = 0.5, max_rows: int = 5000) -> None:
+        self._background = background
         self.latest: dict[str, float] = {}
         self._directory = directory
         self._flush_s = flush_s
@@ -56,10 +59,13 @@ class MetricSpool:
             self._finish(self._copying.popleft())
 
     def drain(self) -> None:
-        """Write everything, waiting for the device. Raises NonFiniteLoss like `add`."""
+        """Write everything, waiting for device and disk. Raises NonFiniteLoss like `add`."""
         self._start()
-        while self._copying:
-            self._finish(self._copying.popleft())
+        try:
+            while self._copying:
+                self._finish(self._copying.popleft())
+        finally:
+            self._background.wait()
 
     def _start(self) -> None:
         self._last_flush = time.monotonic()
@@ -74,7 +80,7 @@ class MetricSpool:
         kept = rows if bad is None else {step: row for step, row in rows.items() if step <= bad}
         for row in kept.values():
             self.latest.update(row)
-        _write(self._directory / f"{self._sequence:06d}.arrow", kept)
+        self._background.do(_write, self._directory / f"{self._sequence:06d}.arrow", kept)
         self._sequence += 1
         if bad is not None:
             self._copying.clear()

@@ -6,7 +6,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from worker.background import Background
 from worker.spool import MetricSpool, NonFiniteLoss
+
+
+@pytest.fixture
+def make_spool(tmp_path):
+    with Background() as background:
+        yield lambda **options: MetricSpool(tmp_path, background, **options)
 
 
 def _read(directory):
@@ -17,8 +24,8 @@ def _read(directory):
     return rows
 
 
-def test_null_is_not_measured_and_nan_is_a_value(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_null_is_not_measured_and_nan_is_a_value(make_spool, tmp_path):
+    spool = make_spool()
     spool.add(1, {"train/loss": 0.1, "train/rmse_v": math.nan})
     spool.add(2, {"train/loss": 1e-300})
     spool.add(2, {"val/rmse_f": math.inf})
@@ -31,8 +38,8 @@ def test_null_is_not_measured_and_nan_is_a_value(tmp_path):
     assert second == {"step": 2, "train/loss": 1e-300, "train/rmse_v": None, "val/rmse_f": math.inf}
 
 
-def test_a_batch_is_one_stream_with_the_types_of_the_protocol(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_a_batch_is_one_stream_with_the_types_of_the_protocol(make_spool, tmp_path):
+    spool = make_spool()
     spool.add(7, {"lr": 1})
     spool.drain()
     [path] = tmp_path.iterdir()
@@ -42,8 +49,8 @@ def test_a_batch_is_one_stream_with_the_types_of_the_protocol(tmp_path):
     assert table.schema == pa.schema({"step": pa.int64(), "lr": pa.float64()})
 
 
-def test_nothing_is_written_twice_and_files_are_numbered_without_a_gap(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_nothing_is_written_twice_and_files_are_numbered_without_a_gap(make_spool, tmp_path):
+    spool = make_spool()
     for step in range(1, 6):
         spool.add(step, {"train/loss": float(step)})
         spool.flush()
@@ -53,8 +60,8 @@ def test_nothing_is_written_twice_and_files_are_numbered_without_a_gap(tmp_path)
     assert [row["step"] for row in _read(tmp_path)] == [1, 2, 3, 4, 5]
 
 
-def test_tensors_are_fetched_together_by_dtype(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_tensors_are_fetched_together_by_dtype(make_spool, tmp_path):
+    spool = make_spool()
     spool.add(1, {"train/loss": torch.tensor(0.1, dtype=torch.float64), "train/rmse_f": torch.tensor(0.5)})
     spool.add(2, {"train/loss": torch.tensor(0.3, dtype=torch.float64), "lr": 2.0})
     spool.drain()
@@ -65,8 +72,8 @@ def test_tensors_are_fetched_together_by_dtype(tmp_path):
     assert spool.latest == {"train/loss": 0.3, "train/rmse_f": 0.5, "lr": 2.0}
 
 
-def test_a_non_finite_loss_on_the_host_is_told_at_once_and_kept(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_a_non_finite_loss_on_the_host_is_told_at_once_and_kept(make_spool, tmp_path):
+    spool = make_spool()
     spool.add(1, {"train/loss": 1.0})
     with pytest.raises(NonFiniteLoss) as told:
         spool.add(2, {"train/loss": math.nan})
@@ -76,8 +83,8 @@ def test_a_non_finite_loss_on_the_host_is_told_at_once_and_kept(tmp_path):
     assert [row["step"] for row in _read(tmp_path)] == [1, 2]
 
 
-def test_steps_after_a_non_finite_loss_on_the_device_are_dropped(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_steps_after_a_non_finite_loss_on_the_device_are_dropped(make_spool, tmp_path):
+    spool = make_spool()
     for step, loss in enumerate((1.0, math.inf, math.nan, math.nan), start=1):
         spool.add(step, {"train/loss/water": torch.tensor(loss)})
     with pytest.raises(NonFiniteLoss) as told:
@@ -87,15 +94,15 @@ def test_steps_after_a_non_finite_loss_on_the_device_are_dropped(tmp_path):
     spool.drain()
 
 
-def test_a_missing_label_is_no_divergence(tmp_path):
-    spool = MetricSpool(tmp_path)
+def test_a_missing_label_is_no_divergence(make_spool, tmp_path):
+    spool = make_spool()
     spool.add(1, {"train/loss": 1.0, "train/rmse_v": math.nan})
     spool.drain()
     assert len(_read(tmp_path)) == 1
 
 
-def test_the_first_step_is_due_at_once_and_the_rest_by_time_or_number(tmp_path):
-    spool = MetricSpool(tmp_path, flush_s=1000.0, max_rows=3)
+def test_the_first_step_is_due_at_once_and_the_rest_by_time_or_number(make_spool):
+    spool = make_spool(flush_s=1000.0, max_rows=3)
     spool.add(1, {"lr": 1.0})
     assert spool.is_due()
     spool.flush()
@@ -104,3 +111,11 @@ def test_the_first_step_is_due_at_once_and_the_rest_by_time_or_number(tmp_path):
         assert not spool.is_due()
     spool.add(4, {"lr": 1.0})
     assert spool.is_due()
+
+
+def test_a_full_disk_is_told_by_the_next_write(make_spool, tmp_path):
+    spool = make_spool()
+    (tmp_path / ".000000.arrow.tmp").mkdir()  # no file can be opened there
+    spool.add(1, {"lr": 1.0})
+    with pytest.raises(OSError, match=r"000000\.arrow"):
+        spool.drain()

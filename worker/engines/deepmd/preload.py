@@ -10,7 +10,6 @@ import os
 
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
-# ruff: noqa: E402 - the variable has to be set before torch asks for GPUs
 import deepmd.pt.entrypoints.main
 import deepmd.utils.econf_embd  # brings mendeleev, one second on its own, when a model is first built
 import pyarrow.ipc

@@ -16,6 +16,7 @@ from deepmd.pt.model.model.model import BaseModel
 from deepmd.pt.utils.update_sel import UpdateSel
 from deepmd.utils.data_system import get_data
 
+from app.engines.documents import leaves, lookup, pointer
 from worker.engines.base import Context
 from worker.engines.deepmd.config import DeepmdConfig
 
@@ -37,7 +38,8 @@ def resolve_neighbours(config: DeepmdConfig, context: Context, key: str | None) 
         with _remembering(measured, task):
             after, closest[task] = _update_sel(config, task)
         config.set_model(task, after)
-        _report_resolved(context, before, after, task)
+        place = pointer("model", "model_dict", task) if config.is_multi_task else "/model"
+        _report_resolved(context, before, after, place, task)
     if key and len(measured) > known:
         context.keep(NEIGHBOURS, key, json.dumps(measured, sort_keys=True).encode())
     return closest
@@ -82,29 +84,15 @@ def _remembering(measured: Measured, task: str) -> Iterator[None]:
         yield
 
 
-def _report_resolved(context: Context, before: dict[str, Any], after: dict[str, Any], task: str) -> None:
+def _report_resolved(context: Context, before: dict[str, Any], after: dict[str, Any], place: str, task: str) -> None:
     """Put every number that took the place of an `auto` on the timeline."""
     resolved = {}
-    for pointer, value in _leaves(before, ""):
+    for path, value in leaves(before):
         if isinstance(value, str) and value.split(":")[0] == "auto":
-            resolved[f"/model{pointer}"] = _at(after, pointer)
+            resolved[place + path] = lookup(after, path)
     if resolved:
-        listed = ", ".join(f"{pointer} = {value}" for pointer, value in resolved.items())
+        listed = ", ".join(f"{path} = {value}" for path, value in resolved.items())
         context.event("derived", f"Resolved from neighbours: {listed}", {"task": task, "values": resolved})
-
-
-def _leaves(value: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{pointer}/{name}")
-    else:
-        yield pointer, value
-
-
-def _at(document: Any, pointer: str) -> Any:
-    for name in pointer.split("/")[1:]:
-        document = document[name]
-    return document
 
 
 def ensure_statistics(

@@ -35,6 +35,13 @@ DESCRIPTORS = {
             "attn2_nhead": 2, "attn1_hidden": 8, "attn1_nhead": 2, "axis_neuron": 4,
         },
     },
+    "hybrid": {
+        "type": "hybrid",
+        "list": [
+            {"type": "se_e2_r", "rcut": 3.6, "rcut_smth": 0.5, "sel": [30, 20], "neuron": [4, 8], "seed": 1},
+            {"type": "se_e3", "rcut": 3.0, "rcut_smth": 0.5, "sel": "auto", "neuron": [2, 4], "seed": 2},
+        ],
+    },
     "dpa3": {
         "type": "dpa3", "precision": "float32",
         "repflow": {
@@ -50,7 +57,7 @@ def make_config(descriptor="se_e2_a", *, steps=8, **training):
     config = {
         "model": {
             "type_map": ["Cu", "Au"],
-            "descriptor": {**copy.deepcopy(DESCRIPTORS[descriptor]), "seed": 11},
+            "descriptor": {"seed": 11, **copy.deepcopy(DESCRIPTORS[descriptor])},
             "fitting_net": {"neuron": [8, 8], "seed": 12},
             "data_stat_nbatch": 2,
         },
@@ -62,6 +69,8 @@ def make_config(descriptor="se_e2_a", *, steps=8, **training):
             "numb_steps": steps, "disp_freq": 3, "save_freq": 1000, "seed": 13,
         },
     }  # fmt: skip
+    if descriptor == "hybrid":
+        del config["model"]["descriptor"]["seed"]  # its members have their own
     config["training"].update(training)
     return {**config, "training": {key: value for key, value in config["training"].items() if value is not None}}
 
@@ -129,6 +138,25 @@ class Runs:
     def start(self, run):
         """Start the real trainer process and return it."""
         return self._forkserver().spawn("worker.trainer:main", run.root, {})
+
+
+class Quiet:
+    """A context that keeps nothing."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def phase(self, name):
+        pass
+
+    def event(self, kind, message, data=None):
+        pass
+
+    def artifact(self, kind, key):
+        return None
+
+    def keep(self, kind, key, data):
+        pass
 
 
 def metrics_of(run):

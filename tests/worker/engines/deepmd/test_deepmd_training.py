@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 import torch
+from deepmd.utils import random as dp_random
 from deepmd_runs import (
+    Quiet,
     assert_same,
     checkpoint_of,
     events_of,
@@ -18,6 +20,7 @@ from deepmd_runs import (
     metrics_of,
 )
 
+from worker.engines.deepmd import config as configs
 from worker.engines.deepmd import trainer as engine_trainer
 from worker.loop import StopSwitch
 from worker.trainer import train
@@ -41,6 +44,7 @@ CASES = {
     "se_atten_v2": make_config("se_atten_v2"),
     "dpa2": make_config("dpa2"),
     "dpa3": make_config("dpa3"),
+    "hybrid": make_config("hybrid"),
     "multi-task": make_multi_task_config(),
 }
 
@@ -63,10 +67,37 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(runs, case):
     assert metrics_of(rest) == {step: expected[step] for step in range(5, 9)}
 
 
+def test_restoring_overwrites_all_that_a_trainer_has(runs, tmp_path):
+    """Weights, moments in their own precision, averages, schedule, and every generator."""
+    config = _with(make_config(enable_ema=True), learning_rate=WARM_UP, optimizer=ADAMUON)
+    run = runs.make(config, determinism="seeded")
+    first, second = (engine_trainer.DeepmdTrainer(run.read_spec(), Quiet(run.root)) for _ in range(2))
+    for step in (1, 2, 3):
+        first.train_step(step)
+    _stir_random_state()
+    dp_random.seed(77)
+    first.save(tmp_path, 3)
+    expected = _draw(), first.train_step(4)
+
+    second.train_step(1)
+    _stir_random_state()
+    dp_random.seed(78)
+    assert second.restore(tmp_path) == 3
+    assert (_draw(), second.train_step(4)) == expected
+    assert second.fingerprint() == first.fingerprint()
+    ours, theirs = second._trainer, first._trainer
+    assert_same(ours.optimizer.state_dict(), theirs.optimizer.state_dict())
+    assert_same(ours.model_ema.state_dict(), theirs.model_ema.state_dict())
+
+
+def _draw():
+    return random.random(), np.random.rand(), torch.rand(2).tolist(), dp_random.random()
+
+
 def test_a_killed_trainer_leaves_a_checkpoint_that_continues_exactly(runs):
-    config = make_config(steps=400)
-    whole = runs.make(config, checkpoints={"every_steps": 20})
-    victim = runs.make(config, checkpoints={"every_steps": 20})
+    config = make_config(steps=120, validation_data=None)
+    whole = runs.make(config, checkpoints={"every_steps": 10})
+    victim = runs.make(config, checkpoints={"every_steps": 10})
     finished, killed = runs.start(whole), runs.start(victim)
     while len(list(victim.checkpoints.glob("step-*/manifest.json"))) < 2:
         assert not killed.wait(0.01), victim.log.read_text()
@@ -75,12 +106,12 @@ def test_a_killed_trainer_leaves_a_checkpoint_that_continues_exactly(runs):
     assert not victim.result.exists()
 
     last = max(victim.checkpoints.glob("step-*/manifest.json"), key=lambda path: json.loads(path.read_text())["step"])
-    rest = runs.make(config, resume_from=last.parent, checkpoints={"every_steps": 20})
+    rest = runs.make(config, resume_from=last.parent, checkpoints={"every_steps": 10})
     resumed = runs.start(rest)
     assert resumed.wait(120)
     assert finished.wait(120)
-    assert manifest_of(rest, 400).fingerprint == manifest_of(whole, 400).fingerprint
-    assert_same(checkpoint_of(rest, 400), checkpoint_of(whole, 400))
+    assert manifest_of(rest, 120).fingerprint == manifest_of(whole, 120).fingerprint
+    assert_same(checkpoint_of(rest, 120), checkpoint_of(whole, 120))
     assert metrics_of(rest) == {step: row for step, row in metrics_of(whole).items() if step in metrics_of(rest)}
 
 
@@ -142,6 +173,32 @@ def test_sel_auto_is_resolved_as_deepmd_does_and_said(straight):
     assert all(isinstance(count, int) and count % 4 == 0 for count in section["descriptor"]["sel"])
 
 
+def test_frames_with_atoms_too_close_are_left_out(runs):
+    config = make_config(steps=1)
+    run = runs.make(config)
+    paths = configs.load(run.read_spec(), run.data).data("Default")["training_data"]
+    config["training"]["training_data"]["min_pair_dist"] = limit = _median_of_closest_pairs(paths["systems"][0])
+    trainer = engine_trainer.DeepmdTrainer(runs.make(config).read_spec(), Quiet(run.root))
+    seen = set()
+    for number in range(40):
+        batch = trainer._training["Default"].batch(number)
+        assert (batch["min_pair_dist"] >= limit).all()
+        seen |= {(batch["sid"], frame) for frame in batch["fid"]}
+    assert 0 < sum(system == 0 for system, _ in seen) < 7
+
+
+def _median_of_closest_pairs(system):
+    from ase import Atoms
+
+    positions, boxes = (np.load(f"{system}/set.000/{key}.npy") for key in ("coord", "box"))
+    closest = []
+    for flat, box in zip(positions, boxes, strict=True):
+        atoms = Atoms(positions=flat.reshape(-1, 3), cell=box.reshape(3, 3), pbc=True)
+        distances = atoms.get_all_distances(mic=True)
+        closest.append(distances[distances > 0].min())
+    return float(np.median(closest))
+
+
 def test_every_step_reports_all_terms_in_full_precision(straight):
     rows = metrics_of(straight)
     assert list(rows) == list(range(1, 9))
@@ -173,7 +230,7 @@ def test_a_step_is_deepmds_own_step(runs, optimizer):
     ours = runs.train(config)
 
     run = runs.make(config)
-    trainer = engine_trainer.DeepmdTrainer(run.read_spec(), _Quiet(run.root))
+    trainer = engine_trainer.DeepmdTrainer(run.read_spec(), Quiet(run.root))
     theirs = trainer._trainer
     theirs.training_data = (trainer._training["Default"].batch(number) for number in range(8))
     theirs.display_in_training, theirs.save_freq = False, 0
@@ -186,25 +243,6 @@ def test_a_step_is_deepmds_own_step(runs, optimizer):
     saved = checkpoint_of(ours, 8)
     assert_same(theirs.optimizer.state_dict()["state"], saved["optimizer"]["state"])
     assert_same(theirs.model_ema.state_dict()["model"], saved["ema"]["model"])
-
-
-class _Quiet:
-    """A context that keeps nothing."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def phase(self, name):
-        pass
-
-    def event(self, kind, message, data=None):
-        pass
-
-    def artifact(self, kind, key):
-        return None
-
-    def keep(self, kind, key, data):
-        pass
 
 
 def test_sigterm_saves_and_stops_between_steps(runs):

@@ -1,0 +1,36 @@
+"""One thread for file writes, so that a busy disk never holds a training step up."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import ParamSpec, Self
+
+P = ParamSpec("P")
+
+
+class Background:
+    """Does things one after the other. What one of them raises is raised by the next call or by `wait`."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self._pending: deque[Future[object]] = deque()
+
+    def do(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call `function` soon, after everything asked for before."""
+        while self._pending and self._pending[0].done():
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(function, *args, **kwargs))
+
+    def wait(self) -> None:
+        """Return when everything asked for is done."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
