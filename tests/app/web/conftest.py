@@ -1,6 +1,5 @@
 """Fixtures of the dashboard's tests: built assets, a full database, signed-in clients."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -50,14 +49,6 @@ def browser_client(assets: None, anonymous: TestClient, settings: Settings) -> T
     answer = anonymous.post("/login", data={"token": token}, follow_redirects=False)
     assert answer.status_code == 303, answer.text
     return anonymous
-
-
-@pytest.fixture
-def chromium() -> str:
-    """Path of a Chromium."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert found is not None, "the browser tests need a Chromium on PATH: apt-get install chromium"
-    return found
 
 
 @pytest.fixture

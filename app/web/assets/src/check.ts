@@ -51,13 +51,14 @@ function list(problems: Problem[], place: Place, jump: Jump): HTMLElement {
 }
 
 function item(problem: Problem, pointer: string | undefined, jump: Jump): HTMLElement {
-  const where = pointer
-    ? h("button", { type: "button", class: "link pointer" }, pointer)
-    : problem.pointer
-      ? h("span", { class: "pointer" }, problem.pointer)
-      : null;
+  const where = pointer === undefined ? elsewhere(problem) : h("button", { type: "button", class: "link pointer" }, pointer || "the document");
   if (pointer !== undefined) where?.addEventListener("click", () => jump(pointer));
   return h("li", {}, where, h("p", {}, ...ticks(problem.message)), problem.hint ? h("p", { class: "hint" }, ...ticks(problem.hint)) : null);
+}
+
+/** A problem outside the config: with one of the options, say. */
+function elsewhere(problem: Problem): HTMLElement | null {
+  return problem.pointer ? h("span", { class: "pointer" }, problem.pointer) : null;
 }
 
 function valid(resolution: Resolution, place: Place, jump: Jump): HTMLElement[] {

@@ -40,6 +40,15 @@ def playwright() -> Iterator[Playwright]:
         yield playwright
 
 
+@pytest.fixture(scope="module")
+def chromium(playwright: Playwright) -> str:
+    """Path of the system's Chromium, or of the one that playwright has installed."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), playwright.chromium.executable_path)
+    assert Path(found).exists(), "the browser tests need a Chromium: apt-get install chromium"
+    return found
+
+
 @pytest.fixture
 def context(playwright: Playwright, chromium: str, tmp_path: Path, server: str) -> Iterator[BrowserContext]:
     """A browser with a profile of its own; closed before the server is, which waits for live streams."""
