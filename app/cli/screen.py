@@ -55,7 +55,8 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; columns named in `right` are aligned to the right."""
     result = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        result.add_column(column, justify="right" if column in right else "left", no_wrap=column != "name")
+        free = column in ("name", "value", "note", "file", "system", "ended by")
+        result.add_column(column, justify="right" if column in right else "left", no_wrap=not free, overflow="fold")
     return result
 
 
@@ -136,12 +137,11 @@ def print_fault(fault: Fault, document: Document | None = None, *, style: str = 
 
 def _print_place(pointer: str, document: Document | None) -> None:
     inner = pointer.removeprefix("/config")
-    if document is None or not (place := document.place(inner)):
-        option = document.override(inner) if document else None
-        err().print(f"  at {escape(option or pointer)}", style="dim")
-        return
-    if option := document.override(inner):
-        err().print(f"  at {escape(option)}", style="dim")
+    option = document.override(inner) if document else None
+    place = document.place(inner) if document else None
+    if document is None or place is None or option:
+        whole = document.name if document and not inner else None
+        err().print(f"  at {escape(option or whole or pointer)}", style="dim")
         return
     err().print(f"  {escape(document.name)}, line {place.line}, {escape(inner)}", style="dim")
     for line in excerpt(document.text, place):
