@@ -17,16 +17,16 @@ from app.tables.base import now
 def app(app: FastAPI) -> FastAPI:
     """The application with a login page as simple as can be, and one form."""
 
-    @app.get("/enter")
+    @app.get("/api/enter")
     def enter(code: str, request: Request, response: Response, session: WriteSession) -> str:
         auth.sign_in(response, request, auth.redeem_login_code(session, code))
         return "in"
 
-    @app.get("/csrf")
+    @app.get("/api/csrf")
     def csrf(request: Request) -> str:
         return auth.csrf_token(request)
 
-    @app.post("/change")
+    @app.post("/api/change")
     def change(user: auth.CurrentUser, colour: str = Form("red")) -> str:
         return colour
 
@@ -36,7 +36,7 @@ def app(app: FastAPI) -> FastAPI:
 def enter(anonymous: TestClient, client_token: str) -> str:
     link = anonymous.post("/api/v1/login-links", headers={"Authorization": f"Bearer {client_token}"}).json()
     assert link["url"].endswith(f"/login?code={link['code']}")
-    assert anonymous.get("/enter", params={"code": link["code"]}).status_code == 200
+    assert anonymous.get("/api/enter", params={"code": link["code"]}).status_code == 200
     return link["code"]
 
 
@@ -95,7 +95,7 @@ def test_a_revoked_token_is_refused(client, app):
 def test_a_login_code_works_once(anonymous, user_token):
     code = enter(anonymous, user_token)
     assert anonymous.get("/api/v1/whoami").status_code == 200
-    again = anonymous.get("/enter", params={"code": code})
+    again = anonymous.get("/api/enter", params={"code": code})
     assert again.status_code == 401
     assert "used" in again.json()["message"]
 
@@ -104,12 +104,12 @@ def test_a_login_code_expires(anonymous, user_token, app):
     code = anonymous.post("/api/v1/login-links", headers={"Authorization": f"Bearer {user_token}"}).json()["code"]
     with transaction(app.state.sessions) as session:
         session.execute(update(LoginCode).values(expires_at=now()))
-    assert anonymous.get("/enter", params={"code": code}).status_code == 401
+    assert anonymous.get("/api/enter", params={"code": code}).status_code == 401
 
 
 def test_the_session_cookie_is_not_for_scripts(anonymous, user_token):
     code = anonymous.post("/api/v1/login-links", headers={"Authorization": f"Bearer {user_token}"}).json()["code"]
-    cookie = anonymous.get("/enter", params={"code": code}).headers["set-cookie"].lower()
+    cookie = anonymous.get("/api/enter", params={"code": code}).headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=lax" in cookie
 
@@ -142,13 +142,13 @@ def test_revoking_the_token_ends_its_sessions(anonymous, user_token, app):
 
 def test_a_change_by_cookie_needs_the_csrf_token(anonymous, user_token):
     enter(anonymous, user_token)
-    token = anonymous.get("/csrf").json()
-    refused = anonymous.post("/change", data={"colour": "blue"})
+    token = anonymous.get("/api/csrf").json()
+    refused = anonymous.post("/api/change", data={"colour": "blue"})
     assert (refused.status_code, refused.json()["code"]) == (403, "csrf")
-    assert anonymous.post("/change", data={"csrf_token": "x" + token[1:]}).status_code == 403
-    assert anonymous.post("/change", data={"colour": "blue", "csrf_token": token}).json() == "blue"
-    assert anonymous.post("/change", headers={"X-CSRF-Token": token}).json() == "red"
+    assert anonymous.post("/api/change", data={"csrf_token": "x" + token[1:]}).status_code == 403
+    assert anonymous.post("/api/change", data={"colour": "blue", "csrf_token": token}).json() == "blue"
+    assert anonymous.post("/api/change", headers={"X-CSRF-Token": token}).json() == "red"
 
 
 def test_a_change_by_bearer_needs_none(client):
-    assert client.post("/change").json() == "red"
+    assert client.post("/api/change").json() == "red"

@@ -25,15 +25,15 @@ def database_url(tmp_path, sqlite_template):
 def probe(settings):
     router = APIRouter(route_class=StrictRoute)
 
-    @router.post("/probe")
+    @router.post("/api/probe")
     def post(body: Body) -> Body:
         return body
 
-    @router.get("/probe/{number}")
+    @router.get("/api/probe/{number}")
     def get(number: int, limit: int = 1) -> int:
         return number
 
-    @router.get("/broken")
+    @router.get("/api/broken")
     def broken() -> None:
         raise RuntimeError("the secret is 42")
 
@@ -45,7 +45,7 @@ def probe(settings):
 
 def test_what_we_break_has_an_incident_number_and_no_traceback(probe, caplog):
     with caplog.at_level(logging.ERROR, "app.failures"):
-        answer = probe.get("/broken")
+        answer = probe.get("/api/broken")
     assert answer.status_code == 500
     assert answer.json()["code"] == "internal"
     assert "42" not in answer.text
@@ -55,23 +55,23 @@ def test_what_we_break_has_an_incident_number_and_no_traceback(probe, caplog):
 
 
 def test_every_invalid_value_is_listed_with_its_pointer(probe):
-    answer = probe.post("/probe", json={"rings": [1, "two"]})
+    answer = probe.post("/api/probe", json={"rings": [1, "two"]})
     assert answer.status_code == 422
     assert [problem["pointer"] for problem in answer.json()["problems"]] == ["/colour", "/rings/1"]
     assert answer.json()["pointer"] == "/colour"
 
 
 def test_a_wrong_query_parameter_is_named(probe):
-    assert "`limit`" in probe.get("/probe/1?limit=many").json()["message"]
+    assert "`limit`" in probe.get("/api/probe/1?limit=many").json()["message"]
 
 
 def test_an_address_that_cannot_exist_is_not_found(probe):
-    assert probe.get("/probe/abc").status_code == 404
-    assert probe.get("/nowhere").json()["code"] == "not-found"
+    assert probe.get("/api/probe/abc").status_code == 404
+    assert probe.get("/api/nowhere").json()["code"] == "not-found"
 
 
 def test_a_wrong_method_says_so(probe):
-    answer = probe.delete("/probe")
+    answer = probe.delete("/api/probe")
     assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
     assert answer.headers["Allow"] == "POST"
 
@@ -92,13 +92,13 @@ def test_a_wrong_method_says_so(probe):
     ],
 )
 def test_what_is_not_json_is_refused_with_its_place(probe, text, said):
-    answer = probe.post("/probe", content=text, headers={"Content-Type": "application/json"})
+    answer = probe.post("/api/probe", content=text, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.json()["code"] == "invalid-json"
     assert said in answer.json()["message"]
 
 
 def test_comments_get_their_own_hint(probe):
-    answer = probe.post("/probe", content=b'{\n// red\n"colour": "red"}', headers={"Content-Type": "application/json"})
+    answer = probe.post("/api/probe", content=b'{\n// red\n"colour": "red"}', headers={"Content-Type": "application/json"})
     assert "line 2" in answer.json()["message"]
     assert answer.json()["hint"] == "JSON has no comments."
