@@ -2,10 +2,10 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import Table, bindparam, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -48,18 +48,32 @@ def ingest(session: Session, attempt: AttemptIdentity, seq: int, data: bytes) ->
     return True
 
 
-_waiting = (MetricChunk.attempt_id == bindparam("attempt")) & ~MetricChunk.merged
+# The statements of the busiest route are built once: building them takes longer than running them.
+_chunks, _jobs = cast("Table", MetricChunk.__table__), cast("Table", Job.__table__)
+_waiting = (_chunks.c.attempt_id == bindparam("attempt")) & ~_chunks.c.merged
 _STANDING = select(
-    select(func.count()).where(_waiting).scalar_subquery().label("pending"),
-    select(func.coalesce(func.sum(MetricChunk.rows), 0)).where(_waiting).scalar_subquery().label("pending_rows"),
-    select(func.coalesce(func.max(MetricChunk.seq), -1))
-    .where(MetricChunk.attempt_id == bindparam("attempt"))
+    select(func.count()).select_from(_chunks).where(_waiting).scalar_subquery().label("pending"),
+    select(func.coalesce(func.sum(_chunks.c.rows), 0)).where(_waiting).scalar_subquery().label("pending_rows"),
+    select(func.coalesce(func.max(_chunks.c.seq), -1))
+    .where(_chunks.c.attempt_id == bindparam("attempt"))
     .scalar_subquery()
     .label("newest"),
-    Job.attempt,
-    Job.latest,
-).where(Job.id == bindparam("job"))
-"""What an ingest must know, in one round trip. Built once: building it takes as long as running it."""
+    _jobs.c.attempt,
+    _jobs.c.latest,
+).where(_jobs.c.id == bindparam("job"))
+_INSERT = {
+    "sqlite": sqlite.insert(_chunks).on_conflict_do_nothing().returning(_chunks.c.seq),
+    "postgresql": postgresql.insert(_chunks).on_conflict_do_nothing().returning(_chunks.c.seq),
+}
+_NOTE = (
+    update(_jobs)
+    .where(_jobs.c.id == bindparam("job"))
+    .values(
+        latest=bindparam("newest"),
+        step=case((_jobs.c.step < bindparam("last"), bindparam("last")), else_=_jobs.c.step),
+        version=_jobs.c.version + 1,
+    )
+)
 
 
 def decode(data: bytes) -> Batch:
@@ -114,23 +128,17 @@ def _series(steps: np.ndarray[Any, Any], column: Any) -> Series:
 
 
 def _insert(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch, data: bytes) -> bool:
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    inserted = session.scalar(
-        dialect.insert(MetricChunk)
-        .values(
-            attempt_id=attempt.id,
-            seq=seq,
-            job_id=attempt.job_id,
-            first_step=int(batch.steps[0]),
-            last_step=int(batch.steps[-1]),
-            rows=batch.rows,
-            merged=not data,
-            data=data,
-        )
-        .on_conflict_do_nothing()
-        .returning(MetricChunk.seq)
-    )
-    return inserted is not None
+    row = {
+        "attempt_id": attempt.id,
+        "seq": seq,
+        "job_id": attempt.job_id,
+        "first_step": int(batch.steps[0]),
+        "last_step": int(batch.steps[-1]),
+        "rows": batch.rows,
+        "merged": not data,
+        "data": data,
+    }
+    return session.scalar(_INSERT[session.get_bind().dialect.name], row) is not None
 
 
 def _unmerged(session: Session, attempt_id: int) -> list[Batch]:
@@ -147,14 +155,7 @@ def _note_progress(session: Session, job_id: int, latest: dict[str, Any], batch:
     """Let the job show the newest values."""
     last = int(batch.steps[-1])
     values = {key: _shown(float(series.values[-1])) for key, series in batch.columns.items() if len(series.values)}
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(
-            latest={**latest, **values}, step=case((Job.step < last, last), else_=Job.step), version=Job.version + 1
-        )
-        .execution_options(synchronize_session=False)
-    )
+    session.execute(_NOTE, {"job": job_id, "newest": {**latest, **values}, "last": last})
 
 
 def _shown(value: float) -> float | None:
