@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fastapi import Request, Response
@@ -11,6 +11,9 @@ from fastapi.routing import APIRoute
 
 from app.errors import Invalid
 from app.wire.problems import Problem
+
+MAX_DEPTH = 100
+"""Deepest nesting accepted. Python gives up at some hundreds, in one place or another."""
 
 MAX_DIGITS = 400
 """Longest number accepted: Python itself refuses, or takes ages over, much longer ones."""
@@ -44,7 +47,9 @@ def loads_text(text: str, what: str = "the body") -> Any:
     except _Refused as error:
         raise _fault(what, _place(text, error.pattern) + str(error), error.hint) from None
     except RecursionError:
-        raise _fault(what, "it is nested too deeply", "Is this the file that you meant to send?") from None
+        raise _too_deep(what) from None
+    if not _is_flat(value):
+        raise _too_deep(what)
     if not _is_text(value):
         message = "it holds characters that are not text (a NUL or an unpaired surrogate)"
         raise _fault(what, _place(text, r"\\u0000|\\u[dD][89a-fA-F]|\x00") + message, "Remove them.")
@@ -122,6 +127,19 @@ def _is_text(value: Any) -> bool:
     return True
 
 
+def _is_flat(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [member for item in level if isinstance(item, (dict, list)) for member in _members(item)]
+        if not level:
+            return True
+    return False
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
 def _has_surrogate(text: str) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -146,6 +164,10 @@ def _hint(error: json.JSONDecodeError) -> str:
     if "//" in line or "/*" in line or line.startswith("#"):
         return "JSON has no comments."
     return f"Look at: {line[:120]}"
+
+
+def _too_deep(what: str) -> Invalid:
+    return _fault(what, f"it is nested more than {MAX_DEPTH} levels deep", "Is this the file that you meant to send?")
 
 
 def _fault(what: str, message: str, hint: str) -> Invalid:

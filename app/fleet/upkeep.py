@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import reading, transaction
@@ -35,8 +34,12 @@ def reap(sessions: sessionmaker[Session], settings: Settings) -> int:
         ids = session.scalars(due.order_by(Attempt.lease_expires_at).limit(BATCH)).all()
     ended = 0
     for attempt_id in ids:
-        with transaction(sessions) as session:
-            state = expire(session, attempt_id, settings)
+        try:
+            with transaction(sessions) as session:
+                state = expire(session, attempt_id, settings)
+        except Exception:  # one attempt that cannot be ended must not keep the others from it
+            log.exception("attempt %s could not be ended; it will be tried again", attempt_id)
+            continue
         if state is not None:
             ended += 1
             log.warning("attempt %s was not heard of any more; its job is now %s", attempt_id, state)
@@ -104,7 +107,7 @@ class Upkeep:
             for task in self._tasks:
                 try:
                     task(self._sessions, self._settings)
-                except SQLAlchemyError:
+                except Exception:  # nothing may end this thread: no job would ever be rescued again
                     log.exception("%s will be tried again", task.__name__)
 
     def close(self) -> None:

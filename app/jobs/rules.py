@@ -123,8 +123,8 @@ RULES: tuple[Callable[[Ending], Verdict | None], ...] = (
 
 
 def _counts(ending: Ending) -> bool:
-    """Lost leases and killed trainers count; a worker's own shutdown comes without a cause."""
-    return ending.outcome in ("lost", "failed") or ending.cause is not None
+    """Lost leases, killed trainers and unasked stops count; a worker's own shutdown comes without a cause."""
+    return ending.outcome in ("lost", "failed", "stopped") or ending.cause is not None
 
 
 def _attempt_state(ending: Ending) -> Literal["lost", "failed", "interrupted"]:
@@ -132,4 +132,10 @@ def _attempt_state(ending: Ending) -> Literal["lost", "failed", "interrupted"]:
 
 
 def _cause(ending: Ending) -> Cause:
-    return ending.cause or Cause(failure="host-lost", message="the worker was not heard of any more", step=ending.step)
+    if ending.cause is not None:
+        return ending.cause
+    if ending.outcome == "stopped":
+        return Cause(
+            failure="protocol", message="the worker stopped although nobody had asked for it", step=ending.step
+        )
+    return Cause(failure="host-lost", message="the worker was not heard of any more", step=ending.step)

@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import TypeVar
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, load_only, sessionmaker
 
 from app.db import reading
@@ -158,7 +157,7 @@ class Hub:
     async def _ask(self, question: Callable[[], T]) -> T | None:
         try:
             return await asyncio.to_thread(question)
-        except (SQLAlchemyError, ValueError):
+        except Exception:  # nothing may end the poller: every stream would fall silent
             log.exception("the event stream could not look at the jobs; it will try again")
             return None
 

@@ -87,7 +87,8 @@ def test_a_wrong_method_says_so(probe):
         (b'{"colour": "\xff"}', "byte 12 is not UTF-8"),
         (b'{"rings": [1e999]}', "too large"),
         (b'{"rings": [' + b"1" * 5000 + b"]}", "5000 digits"),
-        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 100_000, "nested more than 100 levels"),
+        (b'{"rings": ' + b"[" * 500 + b"]" * 500 + b"}", "nested more than 100 levels"),
         (b"   ", "line 1"),
     ],
 )
@@ -99,6 +100,8 @@ def test_what_is_not_json_is_refused_with_its_place(probe, text, said):
 
 
 def test_comments_get_their_own_hint(probe):
-    answer = probe.post("/api/probe", content=b'{\n// red\n"colour": "red"}', headers={"Content-Type": "application/json"})
+    answer = probe.post(
+        "/api/probe", content=b'{\n// red\n"colour": "red"}', headers={"Content-Type": "application/json"}
+    )
     assert "line 2" in answer.json()["message"]
     assert answer.json()["hint"] == "JSON has no comments."

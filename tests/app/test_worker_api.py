@@ -277,6 +277,15 @@ def test_killed_trainers_are_tried_again_up_to_a_limit(app, client, submit, work
     assert "5 executions in a row" in cause["message"]
 
 
+def test_a_worker_that_stops_unasked_is_not_trusted_for_ever(app, client, submit, worker, settings):
+    job_id = submit()["id"]
+    for number in range(1, settings.max_attempts + 1):
+        state = worker.claim(job_id, number).end("stopped", 5).json()["job_state"]
+        make_due(app)
+    assert state == "failed"
+    assert "nobody had asked" in show(client, job_id)["cause"]["message"]
+
+
 def test_progress_forgives_earlier_kills(app, client, submit, worker, settings):
     job_id = submit()["id"]
     for number in range(1, settings.max_attempts + 3):

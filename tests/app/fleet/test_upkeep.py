@@ -119,7 +119,7 @@ def test_several_processes_ring_once(app, settings, submit, worker, messages):
         thread.start()
     for thread in threads:
         thread.join()
-    assert messages() == [(job_id, 1) for job_id in ids]
+    assert sorted(messages()) == [(job_id, 1) for job_id in ids]
 
 
 def test_several_processes_reap_once(app, client, settings, submit, worker):
