@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from playwright.sync_api import BrowserContext, Page, Playwright, expect, sync_playwright
 from seeding import Seeded, seed_all
+from sqlalchemy.orm import sessionmaker
 
 from app.artifacts.store import open_store
-from app.db import transaction
+from app.db import make_engine, transaction
 from app.keys import token_file
 from app.settings import Settings
 
@@ -25,13 +25,33 @@ FLAGS = [
     "--disable-sync",
 ]
 WAIT_MS = 15_000
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(scope="session")
+def template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seeded]:
+    """A data directory full of content, made once; tests copy it."""
+    directory = tmp_path_factory.mktemp("content")
+    settings = Settings(data_dir=directory)
+    shutil.copy(sqlite_template, directory / "cairn.db")
+    engine = make_engine(settings.effective_database_url)
+    with transaction(sessionmaker(engine, expire_on_commit=False)) as session:
+        seeded = seed_all(session, open_store(settings))
+    engine.dispose()
+    return directory, seeded
 
 
 @pytest.fixture
-def database_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """SQLite only: what a browser shows does not depend on the database."""
-    shutil.copy(sqlite_template, tmp_path / "cairn.db")
-    return f"sqlite:///{tmp_path / 'cairn.db'}"
+def settings(template: tuple[Path, Seeded], tmp_path: Path) -> Settings:
+    """Settings of a control plane that has seen some jobs. SQLite: what a browser shows does not depend on it."""
+    shutil.copytree(template[0], tmp_path / "data")
+    return Settings(data_dir=tmp_path / "data", redis_url=NOWHERE)
+
+
+@pytest.fixture
+def content(template: tuple[Path, Seeded]) -> Seeded:
+    """Ids of the jobs there are."""
+    return template[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +69,13 @@ def chromium(playwright: Playwright) -> str:
     return found
 
 
-@pytest.fixture
-def context(playwright: Playwright, chromium: str, tmp_path: Path, server: str) -> Iterator[BrowserContext]:
-    """A browser with a profile of its own; closed before the server is, which waits for live streams."""
+@pytest.fixture(scope="module")
+def browser(
+    playwright: Playwright, chromium: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BrowserContext]:
+    """A browser with a profile of its own."""
     context = playwright.chromium.launch_persistent_context(
-        tmp_path / "profile",
+        tmp_path_factory.mktemp("profile"),
         executable_path=chromium,
         args=FLAGS,
         viewport={"width": 1280, "height": 900},
@@ -66,28 +88,24 @@ def context(playwright: Playwright, chromium: str, tmp_path: Path, server: str) 
 
 
 @pytest.fixture
-def faults(context: BrowserContext, server: str) -> Iterator[list[str]]:
+def faults() -> Iterator[list[str]]:
     """Whatever went wrong in the browser: errors on the console, and requests to anywhere but our server."""
     found: list[str] = []
-    context.on("request", lambda r: None if r.url.startswith((server, "data:")) else found.append(f"request {r.url}"))
-    context.on("console", lambda m: found.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
-    context.on("weberror", lambda e: found.append(f"uncaught: {e.error}"))
     yield found
     assert found == []
 
 
 @pytest.fixture
-def content(server: str, app: FastAPI, settings: Settings) -> Seeded:
-    with transaction(app.state.sessions) as session:
-        return seed_all(session, open_store(settings))
-
-
-@pytest.fixture
-def page(context: BrowserContext, faults: list[str], server: str, settings: Settings) -> Page:
-    """A page that has signed in with the token."""
-    page = context.new_page()
-    page.goto(f"{server}/datasets")
+def page(browser: BrowserContext, faults: list[str], server: str, settings: Settings) -> Iterator[Page]:
+    """A page that has signed in with the token; closed before the server is, which waits for live streams."""
+    browser.clear_cookies()
+    page = browser.new_page()
+    page.on("request", lambda r: None if r.url.startswith((server, "data:")) else faults.append(f"request {r.url}"))
+    page.on("console", lambda m: faults.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: faults.append(f"uncaught: {error}"))
+    page.goto(f"{server}/login?next=/workers")
     page.get_by_label("Token").fill(token_file(settings, "user").read_text().strip())
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{server}/datasets")
-    return page
+    page.wait_for_url(f"{server}/workers")
+    yield page
+    page.close()

@@ -6,10 +6,13 @@ import pytest
 from browsing import chart, drag
 from fastapi import FastAPI
 from playwright.sync_api import Locator, Page, expect
-from seeding import HOSTILE, Seeded, add_log_line, advance
+from seeding import HOSTILE, Seeded, add_checkpoint, add_log_line, advance
 
+from app.artifacts.store import open_store
 from app.db import transaction
+from app.settings import Settings
 from app.tables import Job
+from app.tables.base import now
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -105,6 +108,23 @@ def test_charts_grow_while_the_job_runs(page: Page, server: str, content: Seeded
         advance(session, content.running, 12_500, with_metrics=True)
     expect(legend).to_contain_text("12,500")
     expect(page.locator("#job-head")).to_contain_text("12,500 / 20,000")
+
+
+def test_checkpoints_and_events_appear_while_the_job_runs(
+    page: Page, server: str, content: Seeded, app: FastAPI, settings: Settings
+) -> None:
+    page.goto(f"{server}/jobs/{content.running}")
+    canvas = page.locator(f"{chart('loss')} canvas")
+    canvas.evaluate("canvas => { canvas.mark = 'the same element' }")
+    expect(page.locator("#checkpoints li")).to_have_count(3)
+    with transaction(app.state.sessions) as session:
+        job = session.get_one(Job, content.running)
+        add_checkpoint(session, open_store(settings), job, 12_400, at=now())
+        advance(session, content.running, 12_400)
+    expect(page.locator("#checkpoints li")).to_have_count(4)
+    expect(page.locator("#checkpoints li").first).to_contain_text("step 12,400")
+    expect(page.locator("#timeline li").first).to_contain_text("checkpoint of step 12400")
+    assert canvas.evaluate("canvas => canvas.mark") == "the same element", "the charts are left alone"
 
 
 def test_the_log_follows_and_shows_hostile_text_as_text(page: Page, server: str, content: Seeded, app: FastAPI) -> None:
