@@ -73,6 +73,13 @@ find_chromium() {
     if ls "${PLAYWRIGHT_BROWSERS_PATH:-$HOME/.cache/ms-playwright}"/chromium* >/dev/null 2>&1; then
         return
     fi
+    if [ "$(. /etc/os-release 2>/dev/null && echo "${ID:-}")" = ubuntu ]; then
+        # Ubuntu's chromium package is a snap, which containers cannot run.
+        say "chromium by playwright"
+        "$VENV/bin/playwright" install --with-deps chromium ||
+            fail "chromium could not be installed" "sudo $VENV/bin/playwright install --with-deps chromium"
+        return
+    fi
     apt_install chromium
 }
 
