@@ -1,13 +1,14 @@
 """Blocks: many steps of one key of one attempt, so that a chart of one key reads no other key's bytes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import delete, func, insert, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.jobs.downsampling import outline
+from app.jobs.series import Array, Batch, Series, concatenate
 from app.tables import MetricBlock
 
 BLOCK_ROWS = 32_768
@@ -16,54 +17,11 @@ BLOCK_ROWS = 32_768
 MERGE_ROWS = 8_192
 """Rows that wait before they are merged: a block is rewritten a few times until it is full."""
 
+OUTLINE_EVERY = 64
+"""Values that one point of an outline stands for: each block carries the extremes of its stretches of twice as many."""
+
 MERGE_CHUNKS = 64
 """Batches that wait at most, so that readers decode few of them."""
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Values of one key: `steps` int64 and strictly increasing, `values` float64, both of shape (n,)."""
-
-    steps: Array
-    values: Array
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def between(self, first: int | None, last: int | None) -> "Series":
-        """Return the part whose steps lie in [first, last]."""
-        start = 0 if first is None else int(np.searchsorted(self.steps, first, "left"))
-        stop = len(self.steps) if last is None else int(np.searchsorted(self.steps, last, "right"))
-        return Series(self.steps[start:stop], self.values[start:stop])
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch as it arrived: all its steps, and for each key the steps at which it was measured."""
-
-    steps: Array
-    columns: dict[str, Series]
-
-    @property
-    def rows(self) -> int:
-        """Number of steps."""
-        return len(self.steps)
-
-
-def concatenate(parts: Sequence[Series]) -> Series:
-    """Return one series of several; where a step occurs twice, the later part wins."""
-    if len(parts) == 1:
-        return parts[0]
-    steps = np.concatenate([part.steps for part in parts]) if parts else np.empty(0, np.int64)
-    values = np.concatenate([part.values for part in parts]) if parts else np.empty(0, np.float64)
-    if (np.diff(steps) > 0).all():
-        return Series(steps, values)
-    order = np.argsort(steps, kind="stable")
-    steps, values = steps[order], values[order]
-    last = np.append(steps[1:] != steps[:-1], [True])
-    return Series(steps[last], values[last])
 
 
 def encode_steps(steps: Array) -> bytes:
@@ -148,16 +106,29 @@ def block_series(first: int, last: int, rows: int, steps: bytes, values: bytes) 
     return Series(decode_steps(first, last, rows, steps), np.frombuffer(values, "<f8"))
 
 
+def encode_outline(series: Series) -> bytes:
+    """Return few points that show a block's shape: their steps, int64, then their values, float64."""
+    few = outline(series, len(series) // OUTLINE_EVERY)
+    return bytes(few.steps.astype("<i8").tobytes() + few.values.astype("<f8").tobytes())
+
+
+def decode_outline(data: bytes) -> Series:
+    """Return the points of an outline."""
+    half = len(data) // 2
+    return Series(np.frombuffer(data[:half], "<i8"), np.frombuffer(data[half:], "<f8"))
+
+
 def _rows(attempt_id: int, job_id: int, key: str, series: Series) -> Iterator[dict[str, Any]]:
     for start in range(0, len(series), BLOCK_ROWS):
-        steps = series.steps[start : start + BLOCK_ROWS]
+        part = Series(series.steps[start : start + BLOCK_ROWS], series.values[start : start + BLOCK_ROWS])
         yield {
             "attempt_id": attempt_id,
             "job_id": job_id,
             "key": key,
-            "first_step": int(steps[0]),
-            "last_step": int(steps[-1]),
-            "rows": len(steps),
-            "steps": encode_steps(steps),
-            "values": series.values[start : start + BLOCK_ROWS].astype("<f8").tobytes(),
+            "first_step": int(part.steps[0]),
+            "last_step": int(part.steps[-1]),
+            "rows": len(part),
+            "outline": encode_outline(part),
+            "steps": encode_steps(part.steps),
+            "values": part.values.astype("<f8").tobytes(),
         }

@@ -12,7 +12,7 @@ from app.db import reading
 from app.engines.base import Engine
 from app.jobs import metric_reading
 from app.jobs.downsampling import downsample
-from app.jobs.metric_blocks import Array, Series
+from app.jobs.series import Array, Series
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import ColumnElement, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.jobs.metric_blocks import Array, Series, block_series, concatenate
+from app.jobs.metric_blocks import OUTLINE_EVERY, block_series, decode_outline
 from app.jobs.metrics import decode
+from app.jobs.series import Array, Series, concatenate
 from app.tables import Attempt, Job, MetricBlock, MetricChunk
 from app.wire.jobs import MetricKey
 
 FAR = 2**62
 """Beyond every step."""
+
+POINTS_PER_POINT = 4
+"""Points to choose from for each point of a chart: what MinMaxLTTB looks at itself."""
 
 WINDOW_ROWS = 16_384
 """Rows of a table that are held at a time while it is exported."""
@@ -47,16 +51,25 @@ def read(
     keys: Sequence[str] | None = None,
     from_step: int | None = None,
     to_step: int | None = None,
+    max_points: int | None = None,
 ) -> dict[str, Series]:
     """Return each key's stitched values in [from_step, to_step]. `keys` may hold patterns (`val/*`); None: all.
 
-    A key that was never measured has an empty series; a pattern that matches nothing has none.
+    A key that was never measured has an empty series; a pattern that matches nothing has none. With `max_points`, of
+    keys with very many values only the outlines are read: still several times more points than that.
     """
     parts: dict[str, list[Series]] = {key: [] for key in matching(session, job_id, keys)}
     for span in spans(session, job_id):
         last = span.last if to_step is None else min(span.last, to_step)
-        for key, series in _of_attempt(session, span.attempt_id, list(parts), from_step, last):
+        within = Within(span.attempt_id, from_step, last)
+        rough = _rough(session, within, list(parts), max_points) if max_points else []
+        for key in rough:
+            parts[key] += _outlines(session, within, key)
+        for key, series in _blocks(session, within, [key for key in parts if key not in rough]):
             parts[key].append(series)
+        for key, series in _waiting(session, within):
+            if key in parts:
+                parts[key].append(series)
     return {key: concatenate(found) for key, found in parts.items()}
 
 
@@ -71,33 +84,58 @@ def matching(session: Session, job_id: int, keys: Sequence[str] | None) -> list[
     return list(dict.fromkeys(found))
 
 
-def _of_attempt(
-    session: Session, attempt_id: int, keys: Sequence[str], first: int | None, last: int
-) -> Iterator[tuple[str, Series]]:
-    """Yield an attempt's values of these keys in [first, last]: blocks in order, then what is not merged yet."""
-    blocks = select(
+@dataclass(frozen=True)
+class Within:
+    """Steps of an attempt."""
+
+    attempt_id: int
+    first: int | None
+    last: int
+
+    def of(self, table: type[MetricBlock | MetricChunk]) -> ColumnElement[bool]:
+        """Return the condition that a row holds such steps."""
+        condition = (table.attempt_id == self.attempt_id) & (table.first_step <= self.last)
+        return condition if self.first is None else condition & (table.last_step >= self.first)
+
+    def cut(self, series: Series) -> Series:
+        """Return what of a series lies within."""
+        return series.between(self.first, self.last)
+
+
+def _rough(session: Session, within: Within, keys: Sequence[str], max_points: int) -> list[str]:
+    """Return the keys whose outlines hold enough points for a chart."""
+    enough = max_points * POINTS_PER_POINT * OUTLINE_EVERY
+    query = select(MetricBlock.key).where(within.of(MetricBlock), MetricBlock.key.in_(keys)).group_by(MetricBlock.key)
+    return list(session.scalars(query.having(func.sum(MetricBlock.rows) >= enough)))
+
+
+def _outlines(session: Session, within: Within, key: str) -> list[Series]:
+    query = select(MetricBlock.outline).where(within.of(MetricBlock), MetricBlock.key == key)
+    return [within.cut(decode_outline(data)) for data in session.scalars(query.order_by(MetricBlock.first_step))]
+
+
+def _blocks(session: Session, within: Within, keys: Sequence[str]) -> Iterator[tuple[str, Series]]:
+    """Yield what is merged, in order of steps."""
+    query = select(
         MetricBlock.key,
         MetricBlock.first_step,
         MetricBlock.last_step,
         MetricBlock.rows,
         MetricBlock.steps,
         MetricBlock.values,
-    ).where(MetricBlock.attempt_id == attempt_id, MetricBlock.key.in_(keys), MetricBlock.first_step <= last)
-    chunks = select(MetricChunk.data).where(
-        MetricChunk.attempt_id == attempt_id, ~MetricChunk.merged, MetricChunk.first_step <= last
-    )
-    if first is not None:
-        blocks = blocks.where(MetricBlock.last_step >= first)
-        chunks = chunks.where(MetricChunk.last_step >= first)
-    for key, start, stop, rows, steps, values in session.execute(
-        blocks.order_by(MetricBlock.key, MetricBlock.first_step)
+    ).where(within.of(MetricBlock), MetricBlock.key.in_(keys))
+    for key, first, last, rows, steps, values in session.execute(
+        query.order_by(MetricBlock.key, MetricBlock.first_step)
     ):
-        yield key, block_series(start, stop, rows, steps, values).between(first, last)
-    for data in session.scalars(chunks.order_by(MetricChunk.seq)):
-        columns_of = decode(data).columns
-        for key in keys:
-            if key in columns_of:
-                yield key, columns_of[key].between(first, last)
+        yield key, within.cut(block_series(first, last, rows, steps, values))
+
+
+def _waiting(session: Session, within: Within) -> Iterator[tuple[str, Series]]:
+    """Yield what is not merged yet, in the order in which it was sent."""
+    query = select(MetricChunk.data).where(within.of(MetricChunk), ~MetricChunk.merged)
+    for data in session.scalars(query.order_by(MetricChunk.seq)):
+        for key, series in decode(data).columns.items():
+            yield key, within.cut(series)
 
 
 def list_keys(session: Session, job_id: int) -> list[MetricKey]:
@@ -133,7 +171,7 @@ def _extents(session: Session, span: Span) -> Iterator[tuple[str, int, int, int]
     ):
         totals.setdefault(key, []).append((count, first, last))
     for key, series in _cut(session, span):
-        steps = series.between(None, span.last).steps
+        steps = series.steps
         if len(steps):
             totals.setdefault(key, []).append((len(steps), int(steps[0]), int(steps[-1])))
     for key, parts in totals.items():
@@ -141,17 +179,13 @@ def _extents(session: Session, span: Span) -> Iterator[tuple[str, int, int, int]
 
 
 def _cut(session: Session, span: Span) -> Iterator[tuple[str, Series]]:
-    """Yield the blocks that a later attempt cuts in two, and what is not merged yet."""
-    straddling = select(MetricBlock).where(
-        MetricBlock.attempt_id == span.attempt_id,
-        MetricBlock.first_step <= span.last,
-        MetricBlock.last_step > span.last,
-    )
+    """Yield what counts of the blocks that a later attempt cuts in two, and of what is not merged yet."""
+    within = Within(span.attempt_id, None, span.last)
+    straddling = select(MetricBlock).where(within.of(MetricBlock), MetricBlock.last_step > span.last)
     for block in session.scalars(straddling):
-        yield block.key, block_series(block.first_step, block.last_step, block.rows, block.steps, block.values)
-    waiting = select(MetricChunk.data).where(MetricChunk.attempt_id == span.attempt_id, ~MetricChunk.merged)
-    for data in session.scalars(waiting.order_by(MetricChunk.seq)):
-        yield from decode(data).columns.items()
+        whole = block_series(block.first_step, block.last_step, block.rows, block.steps, block.values)
+        yield block.key, within.cut(whole)
+    yield from _waiting(session, within)
 
 
 def aligned(columns: dict[str, Series]) -> tuple[Array, dict[str, Array], dict[str, Array]]:

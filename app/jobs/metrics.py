@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.auth import AttemptIdentity
 from app.errors import AppError, TooLarge
-from app.jobs.metric_blocks import MERGE_CHUNKS, MERGE_ROWS, Batch, Series, merge
+from app.jobs.metric_blocks import MERGE_CHUNKS, MERGE_ROWS, merge
+from app.jobs.series import Batch, Series
 from app.tables import Job, MetricChunk
 
 MAX_BATCH_BYTES = 64 << 20

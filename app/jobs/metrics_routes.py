@@ -13,7 +13,7 @@ from app.artifacts.transfer import content_disposition
 from app.db import ReadSession
 from app.jobs import metric_export, metric_reading, service
 from app.jobs.downsampling import MIN_POINTS, downsample
-from app.jobs.metric_blocks import Series
+from app.jobs.series import Series
 from app.wire.jobs import MetricKeys, MetricSeries
 from app.wire.problems import ErrorBody
 from app.wire.worker import METRICS_MEDIA_TYPE
@@ -76,7 +76,7 @@ def list_metric_keys(job_id: JobId, session: ReadSession) -> MetricKeys:
 
 
 def _read(session: ReadSession, job_id: int, selection: Selection, max_points: int) -> dict[str, Series]:
-    found = metric_reading.read(session, job_id, selection.key_list, selection.from_step, selection.to_step)
+    found = metric_reading.read(session, job_id, selection.key_list, selection.from_step, selection.to_step, max_points)
     return {key: downsample(series, max_points) for key, series in found.items()}
 
 

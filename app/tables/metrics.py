@@ -46,6 +46,8 @@ class MetricBlock(Base):
     last_step: Mapped[int] = mapped_column(BigInteger)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     rows: Mapped[int]
+    outline: Mapped[bytes] = mapped_column(LargeBinary)
+    """A sixty-fourth of the points, the extremes among them: int64 steps, then float64 values. For charts of very much."""
     steps: Mapped[bytes] = mapped_column(LargeBinary)
     """Empty when the steps are evenly spaced from the first to the last, as they nearly always are."""
     values: Mapped[bytes] = mapped_column(LargeBinary)

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.jobs.downsampling import MIN_POINTS, downsample
-from app.jobs.metric_blocks import Series, concatenate, decode_steps, encode_steps
+from app.jobs.metric_blocks import decode_outline, decode_steps, encode_outline, encode_steps
+from app.jobs.series import Series, concatenate
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=64)
 STEPS = st.lists(st.integers(0, 2**53), unique=True, min_size=1, max_size=300).map(sorted)
@@ -27,6 +28,22 @@ def test_few_points_hold_the_ends_and_the_extremes(values, points):
         kept = few.values[np.isfinite(few.values)]
         assert kept.min() == finite.min()
         assert kept.max() == finite.max()
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=2000))
+def test_an_outline_holds_ends_and_extremes_and_survives_its_encoding(values):
+    whole = series(values)
+    few = decode_outline(encode_outline(whole))
+    assert {1, len(values)} <= set(few.steps)
+    np.testing.assert_array_equal(few.values, whole.values[few.steps - 1])
+    finite = whole.values[np.isfinite(whole.values)]
+    if len(finite):
+        kept = few.values[np.isfinite(few.values)]
+        assert (kept.min(), kept.max()) == (finite.min(), finite.max())
+
+
+def test_an_outline_is_short():
+    assert len(decode_outline(encode_outline(series(np.sin(np.arange(32_768)))))) <= 32_768 // 64 + 2
 
 
 def test_short_series_are_left_alone():

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa  # noqa: TID253 -- the tests speak Arrow themselves
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.jobs import metric_blocks
 from app.tables import MetricBlock, MetricChunk
@@ -165,15 +165,29 @@ def test_keys_can_be_chosen_by_name_and_by_pattern(client, attempt):
     assert read(client, attempt, keys="lr,never")["values"] == {"lr": [4.0], "never": []}
 
 
-def test_a_chart_keeps_extremes_ends_and_gaps(client, attempt):
+@pytest.mark.parametrize("points", [100, 500])  # few enough for outlines, and too many for them
+def test_a_chart_keeps_extremes_ends_and_gaps(client, attempt, points):
     values = np.sin(np.arange(50_000) / 700)
     values[12_345], values[34_567], values[40_000] = 1e6, -1e6, NAN
     send(attempt, 0, range(1, 50_001), a=values.tolist())
-    answer = read(client, attempt, max_points=500)
+    send(attempt, 1, [50_001], a=[0.5])
+    answer = read(client, attempt, max_points=points)
     steps = answer["steps"]["a"]
-    assert 400 < len(steps) <= 500
-    assert {1, 12_346, 34_568, 40_001, 50_000} <= set(steps)
+    assert points * 0.8 < len(steps) <= points
+    assert {1, 12_346, 34_568, 40_001, 50_001} <= set(steps)
     assert answer["non_finite"] == {"a": [[40_001, "nan"]]}
+    known = dict(zip(range(1, 50_001), values.tolist(), strict=True)) | {50_001: 0.5, 40_001: None}
+    assert answer["values"]["a"] == [known[step] for step in steps]
+
+
+def test_a_chart_of_very_many_steps_reads_outlines_only(app, client, attempt):
+    send(attempt, 0, range(1, 50_001), a=[1.0] * 50_000)
+    with app.state.sessions() as session:
+        session.execute(update(MetricBlock).values(values=b""))
+        session.commit()
+    assert set(read(client, attempt, max_points=100)["values"]["a"]) == {1.0}
+    part = read(client, attempt, max_points=100, from_step=10_000, to_step=45_000)["steps"]["a"]
+    assert (part[0] - 10_000 < 128, 45_000 - part[-1] < 128) == (True, True)
 
 
 def test_an_unchanged_job_answers_304(client, attempt):
