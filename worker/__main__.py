@@ -20,8 +20,8 @@ def main(entry: str = TRAINER) -> int:
     try:
         settings = WorkerSettings()
         runtime = Runtime(settings, entry)
-        runtime.forkserver.start()
         workdir.clean(settings.work_path)
+        runtime.forkserver.start()
         runtime.introduce()
     except (ValidationError, ValueError, OSError) as error:
         log.critical("the worker cannot start: %s", error)

@@ -160,9 +160,7 @@ class Cache:
 def _download(api: client.Api, sha256: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     try:
-        with client.get_blob(api, sha256, have) as (start, chunks), partial.open("r+b" if have else "wb") as file:
-            file.truncate(start)
-            file.seek(start)
+        with client.get_blob(api, sha256, have) as (start, chunks), partial.open("ab" if start else "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
                 if api.hurry.is_set():

@@ -40,8 +40,9 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     started = time.monotonic()
     failed = _preload(sys.argv[2:])
-    _send(channel, {"ready": time.monotonic() - started, "failed": failed})
-    _serve(channel)
+    with suppress(ConnectionError):  # the worker is gone, and so is everybody to work for
+        _send(channel, {"ready": time.monotonic() - started, "failed": failed})
+        _serve(channel)
 
 
 def _preload(modules: list[str]) -> dict[str, str]:
@@ -73,8 +74,6 @@ def _serve(channel: socket.socket) -> None:
                 if not packet:
                     return
                 _handle(channel, children, json.loads(packet))
-    except (ConnectionError, BrokenPipeError):
-        return
     finally:
         for pid in children:
             _kill_group(pid, signal.SIGKILL)

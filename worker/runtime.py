@@ -44,9 +44,11 @@ class Runtime:
         self.forkserver = Forkserver([preload_module(engine) for engine in self.engines], self.threads)
         self.on_drain: Callable[[bool], None] = lambda _: None
         """Called from the presence thread when the server wants this worker to take no more work, or to take it again."""
+        self.on_free_slot: Callable[[], None] = lambda: None
+        """Called by a task thread that is about to end."""
         self._attempts: set[int] = set()
         self._silent = False
-        self._draining = False
+        self.draining = False
 
     def introduce(self) -> None:
         """Say hello until the server answers.
@@ -126,8 +128,8 @@ class Runtime:
             self._silent = True
         else:
             self._silent = False
-            if answer.drain != self._draining:
-                self._draining = answer.drain
+            if answer.drain != self.draining:
+                self.draining = answer.drain
                 log.info("draining: no more work is taken" if answer.drain else "taking work again")
                 self.on_drain(answer.drain)
 

@@ -28,3 +28,4 @@ def answer_doorbell(runtime: Runtime, job_id: int, attempt: int) -> None:
             return
         with runtime.supervising(claim.attempt_id):
             supervise(runtime, claim, slot)
+    runtime.on_free_slot()

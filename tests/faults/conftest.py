@@ -64,7 +64,7 @@ class World:
     """One service. Everything in it can be killed and started again."""
 
     data_dir: Path
-    redis_url: str
+    redis: "Redis"
     port: int
     http: httpx.Client
     work_dir: Path
@@ -78,7 +78,7 @@ class World:
     def environment(self) -> dict[str, str]:
         return os.environ | {
             "CAIRN_DATA_DIR": str(self.data_dir),
-            "CAIRN_REDIS_URL": self.redis_url,
+            "CAIRN_REDIS_URL": self.redis.url,
             "CAIRN_PORT": str(self.port),
             "CAIRN_API_URL": f"http://127.0.0.1:{self.port}",
             "CAIRN_LEASE_S": str(self.lease_s),
@@ -175,7 +175,7 @@ class World:
         return [(attempt["state"], attempt["start_step"]) for attempt in self.job(job_id)["attempts"]]
 
     def ring(self, job_id: int, attempt: int) -> None:
-        doorbell = Doorbell(self.redis_url)
+        doorbell = Doorbell(self.redis.url)
         assert doorbell.ring("toy", job_id, attempt)
         doorbell.close()
 
@@ -209,23 +209,38 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def unix_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real Redis that listens on a unix socket only, as `cairn up` starts it."""
+def redis() -> Iterator["Redis"]:
+    """A real Redis that listens on a unix socket only, as `cairn up` starts it."""
     directory = Path("/tmp") / f"cairn-faults-{secrets.token_hex(4)}"  # a socket's path is at most 107 bytes long
     directory.mkdir(mode=0o700)
-    path = directory / "redis.sock"
-    command = [str(_redis_program()), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        wait_for(path.exists, "Redis")
-        yield f"unix://{path}"
-        server.terminate()
-    for leftover in directory.iterdir():
-        leftover.unlink()
-    directory.rmdir()
+    redis = Redis(directory)
+    redis.start()
+    yield redis
+    redis.kill()
+    shutil.rmtree(directory)
+
+
+class Redis:
+    """A broker without a memory: what is in it when it is killed is lost."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.socket = directory / "redis.sock"
+        self.url = f"unix://{self.socket}"
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.directory)]
+        self.process = subprocess.Popen([str(_redis_program()), *options], stdout=subprocess.DEVNULL)
+        wait_for(self.socket.exists, "Redis")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.socket.unlink()
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, unix_redis: str, sqlite_template: Path) -> Iterator[World]:
+def service(tmp_path_factory: pytest.TempPathFactory, redis: Redis, sqlite_template: Path) -> Iterator[World]:
     """A service whose API runs."""
     data_dir = tmp_path_factory.mktemp("service")
     shutil.copy(sqlite_template, data_dir / "cairn.db")
@@ -233,7 +248,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, unix_redis: str, sqlite_te
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
-        service = World(data_dir, unix_redis, port, http, data_dir)
+        service = World(data_dir, redis, port, http, data_dir)
         service.start_api()
         yield service
         assert service.api is not None

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -145,6 +147,47 @@ def test_doorbells_rung_again_and_again(world: World) -> None:
     assert world.attempts(job) == [("completed", 0)]
     assert world.http.get(f"/api/v1/jobs/{job}/logs").text.count("started") == 1
     world.assert_as_if_undisturbed(job, 100)
+
+
+def test_a_killed_broker_that_forgets_everything(world: World) -> None:
+    worker = world.start_worker()
+    running, rundir = world.hold()
+    waiting = world.submit(steps=20)
+    world.redis.kill()
+    submitted_meanwhile = world.submit(steps=20)
+    world.redis.start()
+    (rundir / "go").touch()
+    for job in (running, waiting, submitted_meanwhile):
+        world.wait_state(job, "completed")
+        assert world.attempts(job) == [("completed", 0)]
+    assert worker.process.poll() is None
+
+
+def sql(world: World, statement: str) -> None:
+    with closing(sqlite3.connect(world.data_dir / "cairn.db", timeout=30)) as database, database:
+        database.execute(statement)
+
+
+def test_a_server_that_forgot_its_workers(world: World) -> None:
+    worker = world.start_worker()
+    wait_for(lambda: "known to the API" in worker.log.read_text(), "the first hello")
+    sql(world, "DELETE FROM workers WHERE id NOT IN (SELECT worker_id FROM attempts)")
+    job = world.submit(steps=20)
+    world.wait_state(job, "completed")
+    assert worker.log.read_text().count("known to the API") == 2
+
+
+def test_a_drained_worker_takes_no_work_until_it_is_wanted_again(world: World) -> None:
+    worker = world.start_worker()
+    wait_for(lambda: "known to the API" in worker.log.read_text(), "the first hello")
+    sql(world, "UPDATE workers SET drain = 1")
+    wait_for(lambda: "draining" in worker.log.read_text(), "the order to drain")
+    time.sleep(1.5)
+    job = world.submit(steps=20)
+    time.sleep(1.5)
+    assert world.job(job)["state"] == "queued"
+    sql(world, "UPDATE workers SET drain = 0")
+    world.wait_state(job, "completed")
 
 
 def test_cancel_keeps_a_last_checkpoint(world: World) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from app.wire.worker import ArtifactView
 from tests.worker.wire import Answer, Request, Wire, problem, serving
-from worker import client
+from worker import client, verdict
 from worker.cache import Cache, CorruptBlob
 
 DATA = os.urandom(3_000_000)
@@ -213,3 +213,10 @@ def test_a_file_made_here_need_not_be_downloaded(cache: Cache, api: client.Api, 
     with cache.blob(api, SHA) as path:
         assert path.read_bytes() == DATA
     assert wire.requests == []
+
+
+def test_a_full_disk_is_told_as_such(cache: Cache, api: client.Api) -> None:
+    (cache.root / "partial" / SHA).symlink_to("/dev/full")  # the kernel's own full disk
+    with pytest.raises(OSError, match="No space left") as caught, cache.blob(api, SHA):
+        pass
+    assert verdict.is_disk_full(caught.value)
