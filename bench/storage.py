@@ -50,7 +50,7 @@ def line(name: str, measured: float, unit: str, wanted: float | None = None, *, 
     text = f"{name:46}{shown + ' ' + unit:>14}"
     if wanted is not None:
         text += f"{'> ' if least else '< '}{wanted:,.0f}".rjust(12)
-        text += f"{measured / wanted if least else wanted / measured:8.1f}"
+        text += f"{measured / wanted if least else wanted / max(measured, 0.1):8.1f}"
     print(text, flush=True)
 
 
