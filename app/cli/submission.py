@@ -37,7 +37,7 @@ def submit(
         job = view(JobDetail, found)
         _report(job, found, document, as_json=as_json and not follow)
         if follow:
-            watching.finish(watching.watch_job(api, job.id, as_json=as_json), as_json=as_json)
+            watching.watch_to_end(api, job.id, as_json=as_json)
 
 
 @contextmanager

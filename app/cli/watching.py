@@ -39,7 +39,17 @@ class Picture:
 def watch(job_id: int, *, as_json: bool) -> None:
     """Show a job until it ends; raise Failure unless it completed."""
     with connect() as api:
-        finish(watch_job(api, job_id, as_json=as_json), as_json=as_json)
+        watch_to_end(api, job_id, as_json=as_json)
+
+
+def watch_to_end(api: Api, job_id: int, *, as_json: bool) -> None:
+    """Show a job until it ends; raise Failure unless it completed. Ctrl-C ends the watching only, and says so."""
+    try:
+        job = watch_job(api, job_id, as_json=as_json)
+    except KeyboardInterrupt:
+        err().print(f"Job {job_id} goes on. `cairn watch {job_id}` shows it again, `cairn cancel {job_id}` stops it.")
+        raise
+    finish(job, as_json=as_json)
 
 
 def watch_job(api: Api, job_id: int, *, as_json: bool = False, footer: str | None = None) -> JobDetail:
@@ -189,8 +199,3 @@ def _bar(progress: Progress) -> RenderableType:
     count = f"step {progress.step}/{progress.total_steps}"
     row.add_row("", ProgressBar(total=total, completed=progress.step, width=36), count, speed, remaining)
     return row
-
-
-def note_unwatched(job_id: int) -> None:
-    """Say that Ctrl-C ended the watching only."""
-    err().print(f"Job {job_id} goes on; `cairn watch {job_id}` shows it again, `cairn cancel {job_id}` stops it.")

@@ -119,6 +119,7 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "box": np.tile(np.eye(3).ravel() * 7.22, (frames, 1)),
         "energy": rng.normal(size=frames),
         "force": rng.normal(size=(frames, atoms * 3)),
+        "virial": rng.normal(size=(frames, 9)),
     }
     (directory / "md" / "set.000").mkdir(parents=True)
     for name, values in arrays.items():
@@ -152,6 +153,14 @@ def file(config: dict[str, Any], tmp_path: Path) -> Path:
     path = tmp_path / "input.json"
     path.write_text(json.dumps(config, indent=4))
     return path
+
+
+@pytest.fixture
+def empty_queue(server: Server) -> None:
+    """No job of an earlier test waits: a worker is given what waits longest, whatever job it was called for."""
+    with server.client() as client:
+        for job in client.get("/api/v1/jobs", params={"state": "queued", "limit": 200}).json()["items"]:
+            client.post(f"/api/v1/jobs/{job['id']}/cancel")
 
 
 @pytest.fixture(scope="module")

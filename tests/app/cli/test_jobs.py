@@ -1,6 +1,10 @@
 """Submitting, checking, listing, showing, watching, cancelling: against a real server."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -14,8 +18,8 @@ from tests.app.simulated import SimulatedAttempt, SimulatedWorker
 
 
 @pytest.fixture
-def job(cairn: Cairn, file: Path) -> int:
-    """A queued job."""
+def job(cairn: Cairn, file: Path, empty_queue: None) -> int:
+    """A queued job, the only one."""
     return int(cairn("submit", file, "--json").json["id"])
 
 
@@ -213,7 +217,22 @@ def test_watching_a_job_that_fails_fails_with_its_cause(cairn: Cairn, attempt: S
     assert f"cairn logs {job}" in done.err
 
 
-def test_submit_and_follow_in_one_command(cairn: Cairn, file: Path, worker: SimulatedWorker, server: Server) -> None:
+def test_ctrl_c_ends_the_watching_and_not_the_job(server: Server, attempt: SimulatedAttempt, job: int) -> None:
+    command = [sys.executable, "-m", "app.cli.main", "watch", str(job)]
+    environment = os.environ | {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        _, told = watching.communicate(timeout=30)
+    assert watching.returncode == 130
+    assert f"Job {job} goes on" in told.decode()
+    assert attempt.heartbeat().json()["action"] == "continue"
+
+
+def test_submit_and_follow_in_one_command(
+    cairn: Cairn, file: Path, worker: SimulatedWorker, server: Server, empty_queue: None
+) -> None:
     def work() -> None:
         with server.client() as client:
             while not (jobs := client.get("/api/v1/jobs", params={"name": "followed"}).json()["items"]):
