@@ -22,9 +22,9 @@ def significant(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def precise(value: float | None) -> str:
-    """Return seven significant digits: total energies differ late."""
-    return "–" if value is None else f"{value:.7g}"
+def energy(value: float | None) -> str:
+    """Return a total energy in eV per atom to 0.1 meV: energies of one material differ late in their digits."""
+    return "–" if value is None else f"{value:.4f}"
 
 
 def count(value: int) -> str:
@@ -126,7 +126,7 @@ FILTERS = {
     "flat": flat,
     "ticks": ticks,
     "significant": significant,
-    "precise": precise,
+    "energy": energy,
     "count": count,
     "size": size,
     "duration": duration,

@@ -49,6 +49,7 @@ class MetricWords:
 
 _METRICS = {
     "loss": MetricWords("Loss"),
+    "rmse": MetricWords("Square root of the loss"),
     "rmse_e": MetricWords("Energy RMSE", "eV/atom"),
     "rmse_f": MetricWords("Force RMSE", "eV/Å"),
     "rmse_v": MetricWords("Virial RMSE", "eV/atom"),

@@ -3,10 +3,13 @@
 import ast
 import dataclasses
 import inspect
+import re
+import shlex
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import typer
 
 from app.web import tree, words
 from app.web.bundle import Bundle
@@ -253,6 +256,24 @@ def test_templates_hold_no_inline_script_style_or_foreign_address() -> None:
         for line in text.splitlines():
             if "<script" in line:
                 assert "src=" in line or 'type="application/json"' in line, f"{path.name}: {line}"
+
+
+def test_every_command_that_pages_show_is_one() -> None:
+    from app.cli.main import build
+
+    overview = EXAMPLES[JobOverviewPage]
+    assert isinstance(overview, JobOverviewPage)
+    shown = {command for _, command in overview.commands}
+    for path in TEMPLATES.glob("*.html"):
+        shown |= set(re.findall(r"\bcairn [a-z][^<\n]*", path.read_text()))
+    assert len(shown) > 8
+    for line in shown:
+        command, arguments = typer.main.get_command(build()), shlex.split(line, comments=True)[1:]
+        while hasattr(command, "commands"):
+            assert arguments[0] in command.commands, line
+            command = command.commands[arguments.pop(0)]
+        _, left, _ = command.make_parser(command.context_class(command)).parse_args(arguments)
+        assert left == [], line
 
 
 def test_every_template_is_used() -> None:

@@ -148,10 +148,10 @@ export class Chart {
     return {
       label: line.group === "train" || line.group === "val" ? line.label : this.words.title.toLowerCase(),
       stroke: groupColour(line.group),
-      width: line.group === "train" ? 1 : 1.75,
+      width: line.group === "train" ? 1.25 : 1.75,
       dash: dash(line.task),
       spanGaps: false,
-      points: { show: (plot, index) => measured(plot.data[index] as Column) < 40 },
+      points: { fill: colour("--surface"), show: (plot, index) => measured(plot.data[index] as Column) < 40 },
       value: (plot, _, column, index) => significant(latest(plot.data[column], index)),
     };
   }

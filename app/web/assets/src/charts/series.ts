@@ -20,7 +20,7 @@ export interface Panel {
   lines: Line[];
 }
 
-const ORDER = ["loss", "rmse_e", "rmse_f", "rmse_v", "mae_e", "mae_f", "mae_v", "perplexity"];
+const ORDER = ["loss", "rmse_e", "rmse_f", "rmse_v", "mae_e", "mae_f", "mae_v", "perplexity", "rmse"];
 
 interface Parts {
   group: string;
