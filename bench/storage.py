@@ -26,6 +26,7 @@ KEYS = [
     "val/rmse_f",
 ]
 CHUNK = 1 << 20
+CHARTS = 15
 
 
 def main() -> None:
@@ -56,17 +57,19 @@ def line(name: str, measured: float, unit: str, wanted: float | None = None, *, 
 
 def measure_metrics(server: Served, steps: int) -> None:
     """Write a run of many steps in batches of different sizes, then read charts of it."""
-    at = seq = 0
+    at, seq = 100, 10
     plan = [(10, 200), (100, 200), (1000, (steps - 22_000) // 1000)]
     with server.attempt() as client:
+        send_all(client, server, 0, [batch(number * 10, 10) for number in range(10)])  # imports, caches
         for rows, batches in plan:
             bodies = [batch(at + index * rows, rows) for index in range(batches)]
-            seconds = timed(
-                lambda bodies=bodies, seq=seq: [send(client, server, seq + i, b) for i, b in enumerate(bodies)]
-            )
+            used = server.cpu_s()
+            seconds = timed(lambda bodies=bodies, seq=seq: send_all(client, server, seq, bodies))
+            used = server.cpu_s() - used
             at, seq = at + rows * batches, seq + batches
-            rate = rows * batches * len(KEYS) / seconds
-            line(f"ingest, {rows} steps × {len(KEYS)} keys a batch", rate, "values/s", 200_000, least=True)
+            values = rows * batches * len(KEYS)
+            line(f"ingest, {rows} steps × {len(KEYS)} keys a batch", values / seconds, "values/s", 200_000, least=True)
+            line("  per second of the server's processor time", values / used, "values/s", 200_000, least=True)
     with server.person() as client:
         for name, query in (
             ("chart, 1 key, 1,000 points", {"keys": "train/loss", "max_points": 1000}),
@@ -77,8 +80,10 @@ def measure_metrics(server: Served, steps: int) -> None:
             ),
             ("keys", None),
         ):
-            times = [1000 * timed(lambda query=query: chart(client, server, query)) for _ in range(15)]
+            used = server.cpu_s()
+            times = [1000 * timed(lambda query=query: chart(client, server, query)) for _ in range(CHARTS)]
             line(f"{name} of {at:,}", statistics.median(times), "ms", 100)
+            line("  of it the server's processor time", 1000 * (server.cpu_s() - used) / CHARTS, "ms", 100)
         seconds = timed(lambda: drain(client, f"/api/v1/jobs/{server.job_id}/metrics?format=arrow"))
         line("export, Arrow, all keys", at * len(KEYS) / seconds, "values/s")
         before = server.reset_peak()
@@ -99,10 +104,11 @@ def batch(first: int, rows: int) -> bytes:
     return sink.getvalue()
 
 
-def send(client: httpx.Client, server: Served, seq: int, body: bytes) -> None:
-    """Send one batch."""
+def send_all(client: httpx.Client, server: Served, seq: int, bodies: list[bytes]) -> None:
+    """Send batches one after the other, as a worker does."""
     path = f"/api/v1/worker/attempts/{server.attempt_id}/metrics"
-    client.post(path, params={"seq": seq}, content=body).raise_for_status()
+    for number, body in enumerate(bodies, seq):
+        client.post(path, params={"seq": number}, content=body).raise_for_status()
 
 
 def chart(client: httpx.Client, server: Served, query: dict[str, Any] | None) -> None:
@@ -139,14 +145,18 @@ def measure_blobs(server: Served, megabytes: int) -> None:
         line("SHA-256 alone, for comparison", megabytes / hashing, "MB/s")
         with server.attempt() as client:
             before = server.reset_peak()
+            used = server.cpu_s()
             seconds = timed(lambda: client.put(blob, content=chunks(path)).raise_for_status())
             line(f"upload of {megabytes} MB", megabytes / seconds, "MB/s")
+            line("  per second of the server's processor time", megabytes / (server.cpu_s() - used), "MB/s")
             line("upload: memory above rest", server.peak() - before, "MB", 64)
             body = {"blob_sha256": digest.hexdigest(), "size": path.stat().st_size}
             client.put("/api/v1/worker/artifacts/bench/large", json=body).raise_for_status()
             before = server.reset_peak()
+            used = server.cpu_s()
             seconds = timed(lambda: drain(client, blob))
             line(f"download of {megabytes} MB", megabytes / seconds, "MB/s")
+            line("  per second of the server's processor time", megabytes / (server.cpu_s() - used), "MB/s")
             line("download: memory above rest", server.peak() - before, "MB", 64)
         with server.person() as client, path.open("rb") as file:
             before = server.reset_peak()

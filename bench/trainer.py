@@ -181,7 +181,7 @@ def _run_trainer(server: Forkserver, run: RunDir, steps: int) -> dict[str, float
     before, spent, last, seen = _processor_s(process.pid), 0.0, first, 1
     while not process.wait(0.005):
         step = json.loads(run.status.read_bytes())["step"]
-        if step > seen:
+        if seen < step < steps:  # the last status comes after the final checkpoint
             with suppress(psutil.NoSuchProcess):
                 spent, last, seen = _processor_s(process.pid) - before, time.monotonic(), step
     if steps == 1:

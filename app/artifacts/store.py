@@ -39,6 +39,8 @@ class Incoming:
         self.path = Path(name)
         self.limit = limit
         self.size = 0
+        self.received = 0
+        """Bytes handed over for writing, some of which may not be written yet."""
         self._file = os.fdopen(descriptor, "wb", buffering=0)
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)

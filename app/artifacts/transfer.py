@@ -1,5 +1,6 @@
 """HTTP in and out of the blob store, at constant memory: request bodies in, Range and conditional requests out."""
 
+import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
@@ -38,21 +39,29 @@ def too_large(limit: int) -> TooLarge:
 
 
 async def fill(incoming: Incoming, chunks: AsyncIterator[bytes]) -> None:
-    """Write an asynchronous stream into a file in large steps, hashing on a thread."""
+    """Write an asynchronous stream into a file in large steps; one is hashed on a thread while the next arrives."""
     waiting = bytearray()
+    writing: asyncio.Task[None] | None = None
     try:
         async for chunk in chunks:
             waiting += chunk
-            if incoming.limit is not None and incoming.size + len(waiting) > incoming.limit:
+            if incoming.limit is not None and incoming.received + len(waiting) > incoming.limit:
                 raise too_large(incoming.limit)
             if len(waiting) >= CHUNK_BYTES:
-                await run_in_threadpool(incoming.write, bytes(waiting))
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(run_in_threadpool(incoming.write, bytes(waiting)))
+                incoming.received += len(waiting)
                 waiting.clear()
     except ClientDisconnect as error:
         raise UploadInterrupted(
-            f"The connection ended after {incoming.size + len(waiting)} bytes; nothing was stored.",
+            f"The connection ended after {incoming.received + len(waiting)} bytes; nothing was stored.",
             hint="Send the file again.",
         ) from error
+    finally:
+        # A thread must not write to a file that is closed meanwhile; its own error comes out here.
+        if writing is not None:
+            await writing
     await run_in_threadpool(incoming.write, bytes(waiting))
 
 

@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import os
 import stat
@@ -5,10 +6,12 @@ import time
 
 import obstore
 import pytest
+from starlette.requests import ClientDisconnect
 
 from app.artifacts.backends import Bucket
-from app.artifacts.errors import BlobCorrupt, BlobMissing, DiskFull
+from app.artifacts.errors import BlobCorrupt, BlobMissing, DiskFull, UploadInterrupted
 from app.artifacts.store import open_store
+from app.artifacts.transfer import fill
 from app.settings import Settings
 
 DATA = bytes(range(256)) * 60_000  # 15 MB: several parts of a multipart upload
@@ -117,6 +120,36 @@ def test_a_full_disk_leaves_nothing_behind(local_store):
 def test_an_abandoned_upload_leaves_nothing_behind(local_store):
     with local_store.receive() as incoming:
         incoming.write(DATA)
+    assert list(local_store.scratch.iterdir()) == []
+
+
+def test_a_connection_that_ends_early_leaves_nothing_behind(local_store):
+    async def broken():
+        yield bytes(3 << 20)
+        yield b"a little more"
+        raise ClientDisconnect
+
+    async def receive():
+        with local_store.receive() as incoming:
+            await fill(incoming, broken())
+
+    with pytest.raises(UploadInterrupted, match="after 3145741 bytes"):
+        asyncio.run(receive())
+    assert list(local_store.scratch.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_in_mid_stream_says_so(local_store):
+    async def endless():
+        while True:
+            yield bytes(1 << 20)
+
+    async def receive():
+        with local_store.receive() as incoming:
+            os.dup2(os.open("/dev/full", os.O_WRONLY), incoming._file.fileno())
+            await fill(incoming, endless())
+
+    with pytest.raises(DiskFull):
+        asyncio.run(receive())
     assert list(local_store.scratch.iterdir()) == []
 
 
