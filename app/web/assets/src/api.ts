@@ -34,7 +34,7 @@ export function problemsOf(status: number, text: string): Problem[] {
   return [{ code: "unexpected", message: `The server answered ${status}: ${text.slice(0, 200)}` }];
 }
 
-/** Send a request and return the parsed answer; throw ApiError otherwise. */
+/** Send a request and return the parsed answer; throw ApiError otherwise. A body that is text is JSON already. */
 export async function call<T>(
   method: string,
   path: string,
@@ -47,7 +47,7 @@ export async function call<T>(
   const response = await send(path, {
     method,
     headers,
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
   });
   const text = await response.text();
   if (!response.ok) throw new ApiError(response.status, problemsOf(response.status, text));

@@ -28,7 +28,10 @@ const view: EditorView = openEditor({
   parent: need("#editor"),
   text: page.config || draft() || "",
   engine: () => field("engine") || "deepmd",
-  onChange: debounce(() => void check(), 450),
+  onChange: debounce(() => {
+    keepDraft(view.state.doc.toString());
+    void check();
+  }, 450),
   onSubmit: () => void submit(),
 });
 
@@ -63,12 +66,14 @@ function number(name: string): number | undefined {
   return text === "" ? undefined : Number(text);
 }
 
-/** Return the request: what was typed, and only those options that were set. */
-function request(config: unknown): Record<string, unknown> {
+/**
+ * Return the request: only those options that were set, and the config letter by letter as it was typed. Parsed and
+ * written again it would lose what JavaScript does not know: 6.0 against 6, large integers, a key that stands twice.
+ */
+function request(config: string): string {
   const tags = field("tags").split(",").map((tag) => tag.trim()).filter(Boolean);
   const checkpoints = { every_steps: number("every_steps"), keep_last: number("keep_last") };
-  return {
-    config,
+  const options = {
     engine: field("engine") || undefined,
     name: field("name") || undefined,
     seed: number("seed"),
@@ -77,10 +82,12 @@ function request(config: unknown): Record<string, unknown> {
     checkpoints: Object.values(checkpoints).some((value) => value !== undefined) ? checkpoints : undefined,
     tags: tags.length ? tags : undefined,
   };
+  const rest = JSON.stringify(options).slice(1, -1);
+  return `{"config":${config}${rest && `,${rest}`}}`;
 }
 
-/** Return the config, or undefined after marking where it is not JSON. */
-function parsed(): unknown {
+/** Return the config's text, or undefined after marking where it is not JSON. */
+function typed(): string | undefined {
   const syntax = syntaxProblems(view);
   if (syntax.length) {
     markSyntax(view, syntax);
@@ -89,7 +96,7 @@ function parsed(): unknown {
     return undefined;
   }
   const text = view.state.doc.toString();
-  if (text.trim()) return JSON.parse(text) as unknown;
+  if (text.trim()) return text;
   markSyntax(view, []);
   show({ kind: "empty" });
   return undefined;
@@ -105,9 +112,8 @@ function show(result: Check): void {
 
 /** Ask the server about what is typed; an answer that comes too late for the text is dropped. */
 async function check(): Promise<void> {
-  keepDraft(view.state.doc.toString());
   const ticket = ++asked;
-  const config = parsed();
+  const config = typed();
   if (config === undefined) return;
   panel.setAttribute("aria-busy", "true");
   try {
@@ -131,7 +137,7 @@ function failed(error: unknown): void {
 
 async function submit(): Promise<void> {
   if (submitting || button.disabled) return;
-  const config = parsed();
+  const config = typed();
   if (config === undefined) return;
   submitting = true;
   button.disabled = true;
