@@ -10,6 +10,10 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 
+MAX_WRITERS = 8
+"""Requests that write at the same time. Well below the 40 threads of the pool."""
+
+
 def make_engine(url: str) -> Engine:
     """Return an engine for SQLite or PostgreSQL (psycopg 3). SQLite: WAL, foreign keys, 30 s busy timeout."""
     if not url.startswith("sqlite"):
@@ -72,5 +76,8 @@ def _read_session(request: Request) -> Iterator[Session]:
 
 # scope="function": with FastAPI's default a dependency's code after `yield` runs when the response has already been
 # sent, so a client could read a 201 for a row whose commit then fails.
-WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+#
+# max_concurrency: a request that waits for a write lock occupies a thread of the pool, and the one that holds the lock
+# needs a thread to finish. If all threads could wait, nobody would ever finish; the rest wait here, on the event loop.
+WriteSession = Annotated[Session, Depends(_write_session, scope="function", max_concurrency=MAX_WRITERS)]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]

@@ -145,7 +145,9 @@ def client(anonymous: TestClient, settings: Settings) -> TestClient:
 def worker_client(anonymous: TestClient, app: FastAPI, settings: Settings) -> TestClient:
     """A client with the worker token, against the same running application."""
     token = token_file(settings, "worker").read_text().strip()
-    return TestClient(app, headers={"Authorization": f"Bearer {token}"})
+    twin = TestClient(app, headers={"Authorization": f"Bearer {token}"})
+    twin.portal = anonymous.portal  # on its own, every request would run in an event loop of its own
+    return twin
 
 
 def find_free_port() -> int:

@@ -1,6 +1,7 @@
 """The worker protocol, driven over HTTP by a simulated worker."""
 
 import threading
+import time
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -229,6 +230,22 @@ def test_a_heartbeat_renews_the_lease_and_shows_progress(app, client, submit, wo
     assert upkeep.reap(app.state.sessions, settings) == 0
     progress = show(client, job_id)["progress"]
     assert (progress["step"], progress["phase"], progress["eta_s"]) == (400, "training", 30.0)
+
+
+def test_more_writers_than_threads_do_not_wait_for_each_other_for_ever(app, submit, worker):
+    attempt = worker.claim(submit()["id"])
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(attempt.heartbeat(1).status_code)) for _ in range(90)]
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Attempt).values(log_size=0))  # holds the lock that all of them need
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+    started = time.monotonic()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 90
+    assert time.monotonic() - started < 20
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------
