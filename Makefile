@@ -41,7 +41,8 @@ assets: $(RUN) $(NODE) ## Build the dashboard's scripts and styles
 	@$(BIN)/python -m app.web.build
 
 bench: $(DEV) assets ## Measure; prints ratios
-	$(BIN)/python -m bench $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.storage
+	$(BIN)/python -m bench.trainer
 
 clean: ## Remove what was built, but neither the environment nor data
 	rm -rf build dist app/web/assets/dist app/web/assets/node_modules $(NODE)

@@ -177,7 +177,7 @@ def redeem_login_code(session: Session, code: str) -> int:
         .returning(LoginCode.token_id, LoginCode.expires_at)
     ).one_or_none()
     if row is None or row.expires_at < now():
-        raise Unauthorized("this login link was used or has expired", hint="`cairn login` prints a new one.")
+        raise Unauthorized("this login link was used or has expired", hint="`cairn dashboard` prints a new one.")
     return int(row.token_id)
 
 

@@ -21,8 +21,9 @@ from app.cli.failures import Failure
 from app.cli.screen import duration, print_failure
 from app.cli.server import Server
 from app.up import command
-from app.up.house import CannotStart, House, bound_port, opened
+from app.up.house import House, bound_port, opened
 from app.up.keeper import Hopeless
+from app.up.services import CannotStart
 from app.wire.datasets import DatasetView
 from app.wire.jobs import JobDetail, MetricSeries
 

@@ -339,7 +339,8 @@ def check_assets(settings: Any) -> Check:
 
 def check_port(settings: Any) -> Check:
     """Return whether the API's port is free, or Cairn's own."""
-    from app.up.house import Plan, bound_port
+    from app.up.house import bound_port
+    from app.up.services import Plan
 
     plan = Plan(settings)
     try:

@@ -50,13 +50,15 @@ def doctor(data_dir: DataDir = None, json: Json = False) -> None:
     raise typer.Exit(checks.doctor(data_dir=data_dir, as_json=json))
 
 
-def worker(context: typer.Context) -> None:
+def worker() -> None:
     """Run a worker alone; settings come from the environment (docs/settings.md)."""
     import os
     import sys
 
     _import("celery", "worker", "worker,deepmd")
-    os.execv(sys.executable, [sys.executable, "-m", "worker", *context.args])  # noqa: S606  (our own interpreter)
+    # A directory `worker` where somebody happens to start us is none of ours.
+    os.environ["PYTHONSAFEPATH"] = "1"
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606  (our own interpreter)
 
 
 def migrate(data_dir: DataDir = None) -> None:

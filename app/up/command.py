@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from app.settings import Settings
-from app.up.house import CannotStart, House, Plan, bound_port, opened, prepare_database
+from app.up.house import House, bound_port, opened, prepare_database
 from app.up.keeper import Hopeless, Keeper
+from app.up.services import CannotStart, Plan
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -105,7 +106,7 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """What SIGINT and SIGTERM do: the first asks to stop, a second one no longer waits."""
+    """What the signals do: the first asks to stop, a second one no longer waits."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -124,15 +125,17 @@ class Stop:
         if self._keeper is None:
             self.asked.set()
             raise Interrupted
-        console.print("\nStopping: the worker first, so that jobs write their checkpoints. Ctrl-C again to hurry.")
         self.asked.set()
+        console.print("\nStopping: the worker first, so that jobs write their checkpoints. Ctrl-C again to hurry.")
 
 
 @contextmanager
 def signalled() -> Iterator[Stop]:
-    """Route SIGINT and SIGTERM to a `Stop` for a while."""
+    """Route SIGINT, SIGTERM and (unless `nohup` said otherwise) SIGHUP to a `Stop` for a while."""
     stop = Stop()
-    earlier = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    earlier = {number: signal.signal(number, stop.handle) for number in numbers}
     try:
         yield stop
     finally:

@@ -70,11 +70,18 @@ def data_dir() -> Iterator[Path]:
 def start(data_dir: Path) -> Iterator[Start]:
     started: list[Running] = []
 
-    def start(*arguments: str, **environment: str) -> Running:
-        command = [sys.executable, "-m", "app.cli.main", "up", "--no-worker", "--data-dir", str(data_dir), *arguments]
+    def start(*arguments: str, cwd: Path = ROOT, **environment: str) -> Running:
+        command = [
+            str(Path(sys.executable).with_name("cairn")),
+            "up",
+            "--no-worker",
+            "--data-dir",
+            str(data_dir),
+            *arguments,
+        ]
         env = {name: value for name, value in os.environ.items() if not name.startswith("CAIRN_")} | environment
         process = subprocess.Popen(
-            command, cwd=ROOT, env={"CAIRN_PORT": "0", **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=cwd, env={"CAIRN_PORT": "0", **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         started.append(Running(process))
         return started[-1]
@@ -166,6 +173,22 @@ def test_when_it_is_killed_its_parts_end_and_the_next_one_starts(start: Start) -
     url_of(again)
     assert not any(psutil.pid_exists(pid) for pid in children.values())
     assert again.stop() == 0
+
+
+def test_a_package_app_where_it_is_started_is_none_of_ours(start: Start, tmp_path: Path) -> None:
+    for name in ("app", "worker", "migrations"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    running = start(cwd=tmp_path)
+    assert httpx.get(f"{url_of(running)}/api/v1/health").status_code == 200
+
+
+def test_a_closed_terminal_stops_it_in_order(start: Start) -> None:
+    running = start()
+    url_of(running)
+    children = running.children()
+    assert running.stop(signal.SIGHUP) == 0
+    assert not any(psutil.pid_exists(pid) for pid in children.values())
 
 
 def test_a_broker_of_ones_own_is_used(start: Start, redis_server: str, data_dir: Path) -> None:
