@@ -9,7 +9,6 @@ from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
-
 MAX_WRITERS = 8
 """Requests that write at the same time. Well below the 40 threads of the pool."""
 
