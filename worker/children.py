@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from worker.client import Hurry
 from worker.forkserver import MAX_PACKET
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Forkserver:
         if threads is not None:
             # OpenMP reads it once, when torch is loaded, which is in the forkserver.
             self._environment.setdefault("OMP_NUM_THREADS", str(threads))
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._children: dict[int, TrainerProcess] = {}
         self._answers: dict[int, Future[TrainerProcess]] = {}
@@ -73,25 +74,34 @@ class Forkserver:
         """Begin, and return at once."""
         threading.Thread(target=self._keep_running, name="forkserver", daemon=True).start()
 
-    def spawn(self, entry: str, rundir: Path, environment: dict[str, str]) -> TrainerProcess:
+    def spawn(self, entry: str, rundir: Path, environment: dict[str, str], give_up: Hurry) -> TrainerProcess:
         """Start `entry` (`module:function`, called with the run directory) in a process of its own.
 
         Raises:
-            ForkserverDown: There is no forkserver, or it died over this.
+            ForkserverDown: There is no forkserver, it died over this, or `give_up` was set first.
         """
         answer: Future[TrainerProcess] = Future()
-        with self._lock:
-            if not self._lock.wait_for(lambda: self._channel is not None or self._closed, SPAWN_TIMEOUT_S):
+        deadline = time.monotonic() + SPAWN_TIMEOUT_S
+        while not self._ask(entry, rundir, environment, answer):
+            if self._closed or give_up.wait(0.1) or time.monotonic() > deadline:
                 raise ForkserverDown("The forkserver does not start: see the worker's log.")
+        while True:
+            try:
+                return answer.result(0.1)
+            except TimeoutError:
+                if give_up.is_set() or time.monotonic() > deadline:
+                    answer.add_done_callback(_kill_late)
+                    raise ForkserverDown("The trainer did not start in time.") from None
+
+    def _ask(self, entry: str, rundir: Path, environment: dict[str, str], answer: Future[TrainerProcess]) -> bool:
+        with self._lock:
+            if self._channel is None:
+                return False
             self._spawns += 1
-            number = self._spawns
-            self._answers[number] = answer
-            request = {"spawn": number, "entry": entry, "rundir": str(rundir), "log": str(rundir / "log.txt")}
+            self._answers[self._spawns] = answer
+            request = {"spawn": self._spawns, "entry": entry, "rundir": str(rundir), "log": str(rundir / "log.txt")}
             self._send(request | {"environment": environment})
-        try:
-            return answer.result(SPAWN_TIMEOUT_S)
-        except TimeoutError:
-            raise ForkserverDown(f"The forkserver did not answer for {SPAWN_TIMEOUT_S:.0f} s.") from None
+            return True
 
     def signal(self, trainer: TrainerProcess, number: int, *, group: bool) -> None:
         """Signal a trainer; nothing happens when it is gone."""
@@ -105,13 +115,11 @@ class Forkserver:
             self._closed = True
             if self._channel is not None:
                 self._channel.shutdown(socket.SHUT_RDWR)
-            self._lock.notify_all()
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._channel is None:
-            raise ForkserverDown("The worker is shutting down.")
-        with suppress(OSError):  # it just died; the reader settles what that means
-            self._channel.send(json.dumps(message).encode())
+        if self._channel is not None:
+            with suppress(OSError):  # it just died; the reader settles what that means
+                self._channel.send(json.dumps(message).encode())
 
     def _keep_running(self) -> None:
         pause_s = 0.5
@@ -136,7 +144,6 @@ class Forkserver:
             )
         with self._lock:
             self.pid, self._channel = process.pid, ours
-            self._lock.notify_all()
         try:
             while packet := ours.recv(MAX_PACKET):
                 self._heard(json.loads(packet))
@@ -176,3 +183,9 @@ class Forkserver:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(trainer.pid, signal.SIGKILL)  # what the trainer itself had started
             trainer.exited.set()
+
+
+def _kill_late(answer: "Future[TrainerProcess]") -> None:
+    """Kill a trainer that started after nobody wanted it any more."""
+    if answer.exception() is None:
+        answer.result().kill()

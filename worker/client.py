@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -80,6 +80,16 @@ _MEANINGS: dict[str, type[Rejection]] = {
 }
 
 
+class Hurry(Protocol):
+    """What ends waiting and transfers early: an event, or something like one."""
+
+    def is_set(self) -> bool:
+        """Return whether it is time to go."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether it is time to go, after at most `timeout` seconds."""
+
+
 @dataclass(frozen=True)
 class Api:
     """A connection pool, who speaks, and how patiently. Safe to use from many threads.
@@ -91,9 +101,9 @@ class Api:
     token: str
     attempt_id: int | None = None
     tries: int = 4
-    hurry: threading.Event = field(default_factory=threading.Event)
+    hurry: Hurry = field(default_factory=threading.Event)
 
-    def for_attempt(self, claim: Claim, hurry: threading.Event) -> "Api":
+    def for_attempt(self, claim: Claim, hurry: Hurry) -> "Api":
         """Return the same connections under an attempt's own token."""
         return Api(self.http, claim.token, claim.attempt_id, self.tries, hurry)
 
@@ -298,7 +308,7 @@ def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _chunks(path: Path, hurry: threading.Event) -> Iterator[bytes]:
+def _chunks(path: Path, hurry: Hurry) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             if hurry.is_set():

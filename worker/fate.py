@@ -1,6 +1,7 @@
 """What is to become of an attempt: asked to stop, superseded, or its worker shutting down. Threads meet here."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +30,8 @@ class Fate:
 
     shutdown: Shutdown
     superseded: str | None = None
+    broken: str | None = None
+    """The worker's own failure, by which the attempt cannot go on here."""
     stop: HeartbeatAnswer | None = None
     abandon: threading.Event = field(default_factory=threading.Event)
 
@@ -50,4 +53,22 @@ class Fate:
             return "now"
         if self.stop is not None:
             return self.stop.how
-        return "checkpoint" if self.shutdown.requested.is_set() else None
+        return "checkpoint" if self.shutdown.requested.is_set() or self.broken is not None else None
+
+
+class Ordered:
+    """Set, like an event, as soon as an attempt is told to stop in any way: what it fetches is not needed any more."""
+
+    def __init__(self, fate: Fate) -> None:
+        self._fate = fate
+
+    def is_set(self) -> bool:
+        """Return whether there is an order."""
+        return self._fate.order is not None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return whether there is an order, after at most `timeout` seconds."""
+        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while not self.is_set() and time.monotonic() < deadline:
+            self._fate.abandon.wait(min(0.1, max(0.0, deadline - time.monotonic())))
+        return self.is_set()

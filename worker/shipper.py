@@ -24,7 +24,7 @@ METRICS_AT_ONCE = 50
 """Batches between two looks at log and events: after an outage the log should not wait for an hour of metrics."""
 
 
-class Background:
+class Delivery:
     """Calls `work` again and again in its own thread, patient with an API that is away, until all is delivered."""
 
     def __init__(self, name: str, work: Callable[[], bool], fate: Fate) -> None:
@@ -64,6 +64,10 @@ class Background:
                     log.warning("%s waits: %s", self._name, told)
                 self._fate.abandon.wait(pause_s)
                 continue
+            except Exception as error:
+                log.exception("%s failed", self._name)
+                self._fate.broken = f"{type(error).__name__}: {error}"
+                return
             pause_s, told = SHIP_S, ""
             if finishing and not more:
                 return

@@ -11,13 +11,13 @@ from app.wire.worker import Claim, End, Heartbeat
 from worker import client, verdict, workdir
 from worker.cache import CorruptBlob
 from worker.children import ForkserverDown, TrainerProcess
-from worker.fate import Fate
+from worker.fate import Fate, Ordered
 from worker.gpus import Slot
 from worker.lease import Lease
 from worker.prepare import prepare
 from worker.rundir import RunDir
 from worker.runtime import Runtime
-from worker.shipper import Background, Shipper, Timeline
+from worker.shipper import Delivery, Shipper, Timeline
 from worker.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ def supervise(runtime: Runtime, claim: Claim, slot: Slot) -> None:
             attempt.carry_out(run)
     except workdir.RunDirInUse as error:
         attempt.end(attempt.interrupted("protocol", str(error)))
+    except OSError as error:
+        attempt.end(attempt.own_fault(error))
 
 
 class _Attempt:
@@ -48,6 +50,7 @@ class _Attempt:
         self.slot = slot
         self.label = f"job={claim.job_id} attempt={claim.attempt}"
         self.fate = Fate(runtime.shutdown)
+        self.ordered = Ordered(self.fate)
         self.api = runtime.api.for_attempt(claim, self.fate.abandon)
         self.timeline = Timeline(claim.next_event_seq)
         self.start_step = claim.resume_from.step if claim.resume_from else 0
@@ -60,13 +63,15 @@ class _Attempt:
         uploads = Uploads(
             self.api, run, self.runtime.cache, self.claim.checkpoints.keep_last, self.label, self.timeline.put
         )
-        ship = Background(f"ship {self.label}", shipper.ship, self.fate)
-        upload = Background(f"upload {self.label}", uploads.upload, self.fate)
+        ship = Delivery(f"ship {self.label}", shipper.ship, self.fate)
+        upload = Delivery(f"upload {self.label}", uploads.upload, self.fate)
         with Lease(self.api, self.claim, self.fate, lambda: self._describe(run)), ExitStack() as in_use:
             ship.start()
             upload.start()
             proposal = self._run(run, in_use)
             self._flush(ship, upload)
+            if self.fate.broken is not None:
+                proposal = self.interrupted("library", f"The worker failed, not the training: {self.fate.broken}")
             proposal = _without_lost_weights(proposal, uploads)
             if proposal.outcome == "interrupted":
                 uploads.keep_newest()
@@ -84,27 +89,20 @@ class _Attempt:
             self.fate.supersede(str(error))
             return self._stopped_before()
         except ForkserverDown as error:
-            return self.interrupted("killed", str(error))
-        except OSError as error:
-            if not verdict.is_disk_full(error):
-                log.exception("%s the supervisor itself failed", self.label)
-                return self._failed("library", f"The worker failed, not the training: {error}")
-            where = str(error.filename or run.root)
-            return End(outcome="failed", step=self.start_step, cause=verdict.disk_full(where))
-        except Exception as error:
-            log.exception("%s the supervisor itself failed", self.label)
-            message = f"The worker failed, not the training: {type(error).__name__}: {error}"
-            return self._failed("library", message, traceback.format_exc()[-4000:])
+            return self._stopped_before() if self.fate.order else self.interrupted("killed", str(error))
+        except Exception as error:  # noqa: BLE001 - an attempt must end, whatever we did wrong
+            return self.own_fault(error)
 
     def _prepare(self, run: RunDir, in_use: ExitStack) -> bool:
         """Fetch until it is all here; return False when the attempt was stopped meanwhile."""
         pause_s = 0.5
+        api = self.runtime.api.for_attempt(self.claim, self.ordered)
         while self.fate.order is None:
             try:
-                prepare(self.api, self.claim, self.runtime.cache, run, self.runtime.threads, in_use, self.timeline.put)
+                prepare(api, self.claim, self.runtime.cache, run, self.runtime.threads, in_use, self.timeline.put)
             except client.Unreachable as error:
                 log.warning("%s fetching is interrupted, goes on in %.1f s: %s", self.label, pause_s, error)
-                self.fate.abandon.wait(pause_s)
+                self.ordered.wait(pause_s)
                 pause_s = min(5.0, pause_s * 2)
             else:
                 return self.fate.order is None
@@ -112,7 +110,7 @@ class _Attempt:
 
     def _train(self, run: RunDir) -> End:
         self.phase = "starting"
-        trainer = self.runtime.forkserver.spawn(self.runtime.entry, run.root, self.slot.environment)
+        trainer = self.runtime.forkserver.spawn(self.runtime.entry, run.root, self.slot.environment, self.ordered)
         log.info("%s trainer pid=%s started", self.label, trainer.pid)
         self.phase = None
         try:
@@ -150,7 +148,7 @@ class _Attempt:
         trainer.stop()
         return self.runtime.settings.stop_grace_s
 
-    def _flush(self, *deliveries: Background) -> None:
+    def _flush(self, *deliveries: Delivery) -> None:
         """Deliver what is left. Without limit while the worker stays: an API that is away comes back."""
         for delivery in deliveries:
             delivery.finish()
@@ -203,6 +201,8 @@ class _Attempt:
     def _why(self) -> str:
         if self.fate.stop is not None:
             return self.fate.stop.reason or "the server wants it"
+        if self.fate.broken is not None:
+            return self.fate.broken
         return "this worker shuts down"
 
     def _stopped_before(self) -> End:
@@ -213,6 +213,15 @@ class _Attempt:
     def _failed(self, failure: Failure, message: str, detail: str | None = None) -> End:
         cause = Cause(failure=failure, message=message, detail=detail)
         return End(outcome="failed", step=self.start_step, cause=cause)
+
+    def own_fault(self, error: Exception) -> End:
+        """Return the end of an attempt that met a full disk or a mistake of this worker's."""
+        if isinstance(error, OSError) and verdict.is_disk_full(error):
+            where = str(error.filename or self.runtime.settings.work_path)
+            return End(outcome="failed", step=self.start_step, cause=verdict.disk_full(where))
+        log.error("%s the supervisor itself failed", self.label, exc_info=error)
+        message = f"The worker failed, not the training: {type(error).__name__}: {error}"
+        return self._failed("library", message, "".join(traceback.format_exception(error))[-4000:])
 
     def interrupted(self, failure: Failure, message: str) -> End:
         cause = Cause(failure=failure, message=message)

@@ -37,7 +37,7 @@ def wait_for(condition: Callable[[], T | None], what: str, patience_s: float = P
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(0.1)
     raise AssertionError(f"waited {patience_s:.0f} s in vain for {what}")
 
 

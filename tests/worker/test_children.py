@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from worker.children import Forkserver, TrainerProcess
+from worker.children import Forkserver, ForkserverDown, TrainerProcess
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +26,7 @@ def forkserver() -> Iterator[Forkserver]:
 
 
 def run(forkserver: Forkserver, function: str, rundir: Path, **environment: str) -> TrainerProcess:
-    return forkserver.spawn(f"tests.worker.victims:{function}", rundir, environment)
+    return forkserver.spawn(f"tests.worker.victims:{function}", rundir, environment, threading.Event())
 
 
 def wait_for(condition: Callable[[], object], what: str, patience_s: float = 20) -> None:
@@ -107,11 +108,24 @@ def test_a_dead_forkserver_takes_its_trainers_along_and_is_replaced(forkserver: 
     assert second.exit_code == 7
 
 
+def test_a_trainer_that_starts_too_late_is_killed(forkserver: Forkserver, tmp_path: Path) -> None:
+    assert forkserver.ready.wait(20)
+    assert forkserver.pid is not None
+    os.kill(forkserver.pid, signal.SIGSTOP)
+    hurry = threading.Event()
+    hurry.set()
+    with pytest.raises(ForkserverDown, match="did not start in time"):
+        forkserver.spawn("tests.worker.victims:wait", tmp_path, {}, hurry)
+    os.kill(forkserver.pid, signal.SIGCONT)
+    wait_for((tmp_path / "log.txt").exists, "the late trainer")
+    wait_for(lambda: not psutil.Process(forkserver.pid).children(), "its end")
+
+
 def test_nothing_survives_a_killed_worker(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from worker.children import Forkserver\n"
+        "import sys, threading, time; from pathlib import Path; from worker.children import Forkserver\n"
         "server = Forkserver(['tests.worker.victims']); server.start()\n"
-        "server.spawn('tests.worker.victims:wait_with_child', Path(sys.argv[1]), {})\n"
+        "server.spawn('tests.worker.victims:wait_with_child', Path(sys.argv[1]), {}, threading.Event())\n"
         "time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) as worker:

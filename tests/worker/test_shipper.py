@@ -12,7 +12,7 @@ from tests.worker.wire import Answer, Request, Wire, problem, serving
 from worker import client
 from worker.fate import Fate, Shutdown
 from worker.rundir import RunDir
-from worker.shipper import Background, Shipper, Timeline
+from worker.shipper import Delivery, Shipper, Timeline
 
 
 class Server:
@@ -165,11 +165,11 @@ def test_everything_arrives_after_an_outage_and_then_the_thread_ends(
 ) -> None:
     spool(run, 0, 1)
     server.failures = 2
-    background = Background("ship", shipper.ship, Fate(Shutdown()))
-    background.start()
+    delivery = Delivery("ship", shipper.ship, Fate(Shutdown()))
+    delivery.start()
     spool(run, 2)
-    background.finish()
-    assert background.wait(10)
+    delivery.finish()
+    assert delivery.wait(10)
     assert [seq for seq, _ in server.batches] == [0, 1, 2]
 
 
@@ -177,8 +177,20 @@ def test_a_superseded_attempt_ends_its_shipping(shipper: Shipper, run: RunDir, w
     spool(run, 0)
     wire.answer = lambda _: problem(409, "attempt-superseded", "attempt 2 runs")
     fate = Fate(Shutdown())
-    background = Background("ship", shipper.ship, fate)
-    background.start()
-    assert background.wait(10)
+    delivery = Delivery("ship", shipper.ship, fate)
+    delivery.start()
+    assert delivery.wait(10)
     assert fate.superseded == "attempt 2 runs"
     assert fate.order == "now"
+
+
+def test_a_failure_of_the_worker_itself_is_not_taken_for_delivery() -> None:
+    def fail() -> bool:
+        raise ZeroDivisionError("a mistake of ours")
+
+    fate = Fate(Shutdown())
+    delivery = Delivery("ship", fail, fate)
+    delivery.start()
+    assert delivery.wait(10)
+    assert fate.broken == "ZeroDivisionError: a mistake of ours"
+    assert fate.order == "checkpoint"
