@@ -32,6 +32,7 @@ def put(page: Page, server: str, content: Seeded, faults: list[str]) -> Iterator
         page.keyboard.insert_text(text if isinstance(text, str) else json.dumps(text, indent=4))
 
     yield type_it
+    page.close()  # an answer may still be on its way
     faults[:] = [fault for fault in faults if "422 (Unprocessable" not in fault]
 
 
