@@ -15,7 +15,7 @@ const cancelButton = need<HTMLButtonElement>("#upload-cancel");
 let running: XMLHttpRequest | undefined;
 
 /** Return a file's name as a dataset's name: `Water 300K.tar.gz` becomes `water-300k`. */
-export function nameFrom(fileName: string): string {
+function nameFrom(fileName: string): string {
   return fileName
     .toLowerCase()
     .replace(/(\.(tar|gz|tgz|bz2|xz|zst|zip|extxyz|xyz|traj|h5|hdf5))+$/, "")

@@ -3,7 +3,7 @@ import { autocompletion, closeBrackets, closeBracketsKeymap, completionKeymap } 
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { json, jsonParseLinter } from "@codemirror/lang-json";
 import { bracketMatching, foldGutter, foldKeymap, HighlightStyle, indentOnInput, syntaxHighlighting } from "@codemirror/language";
-import { type Diagnostic, forEachDiagnostic, lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
+import { type Diagnostic, lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
 import { EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers, placeholder } from "@codemirror/view";
@@ -76,13 +76,6 @@ export function mark(view: EditorView, problems: Problem[], warnings: Problem[],
 /** Mark diagnostics found here. */
 export function markSyntax(view: EditorView, diagnostics: Diagnostic[]): void {
   view.dispatch(setDiagnostics(view.state, diagnostics));
-}
-
-/** Return how many problems are marked. */
-export function marked(view: EditorView): number {
-  let count = 0;
-  forEachDiagnostic(view.state, () => (count += 1));
-  return count;
 }
 
 function diagnostic(view: EditorView, problem: Problem, prefix: string, severity: "error" | "warning"): Diagnostic | undefined {
