@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import delete, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.jobs.downsampling import outline
@@ -19,6 +19,9 @@ MERGE_ROWS = 8_192
 
 OUTLINE_EVERY = 64
 """Values that one point of an outline stands for: each block carries the extremes of its stretches of twice as many."""
+
+FAR = 2**62
+"""Beyond every step."""
 
 MERGE_CHUNKS = 64
 """Batches that wait at most, so that readers decode few of them."""
@@ -45,18 +48,16 @@ def merge(session: Session, attempt_id: int, job_id: int, batches: Sequence[Batc
         for key in sorted({key for batch in batches for key in batch.columns})
     }
     fresh = {key: series for key, series in fresh.items() if len(series)}
-    open_blocks = _last_blocks(session, attempt_id)
-    old: list[tuple[str, int]] = []
-    rows: list[dict[str, Any]] = []
-    for key, series in fresh.items():
-        grown = series
-        if key in open_blocks:
-            taken, grown = _extend(session, attempt_id, key, open_blocks[key], series)
-            old += taken
-        rows += _rows(attempt_id, job_id, key, grown)
-    if old:
+    old = _giving_way(session, attempt_id, fresh)
+    rows = [
+        row
+        for key, series in fresh.items()
+        for row in _rows(attempt_id, job_id, key, concatenate([*(part for _, part in old.get(key, [])), series]))
+    ]
+    gone = [(key, first_step) for key, parts in old.items() for first_step, _ in parts]
+    if gone:
         place = tuple_(MetricBlock.key, MetricBlock.first_step)
-        condition = MetricBlock.attempt_id == attempt_id, place.in_(old)
+        condition = MetricBlock.attempt_id == attempt_id, place.in_(gone)
         session.execute(delete(MetricBlock).where(*condition).execution_options(synchronize_session=False))
     if rows:
         session.execute(insert(MetricBlock), rows)
@@ -79,26 +80,31 @@ def _last_blocks(session: Session, attempt_id: int) -> dict[str, tuple[int, int,
     return {key: (first, last, rows) for key, first, last, rows in session.execute(query)}
 
 
-def _extend(
-    session: Session, attempt_id: int, key: str, last_block: tuple[int, int, int], series: Series
-) -> tuple[list[tuple[str, int]], Series]:
-    """Return which blocks give way, and their values joined with the new ones.
+def _giving_way(session: Session, attempt_id: int, fresh: dict[str, Series]) -> dict[str, list[tuple[int, Series]]]:
+    """Return, by key, the blocks that are written anew together with fresh values: first steps and contents, in order.
 
-    Batches arrive in order, so that is the last block while it has room, or none. Should one come late, all blocks it
-    overlaps are taken, so that blocks never overlap each other.
+    Batches arrive in order, so that is a key's last block while it has room, or none. Should one come late, all blocks
+    it overlaps are taken, so that blocks never overlap each other.
     """
-    first, last, rows = last_block
-    late = int(series.steps[0]) <= last
-    if not late and rows >= BLOCK_ROWS:
-        return [], series
-    condition = MetricBlock.last_step >= int(series.steps[0]) if late else MetricBlock.first_step == first
-    found = session.execute(
-        select(MetricBlock.first_step, MetricBlock.last_step, MetricBlock.rows, MetricBlock.steps, MetricBlock.values)
-        .where(MetricBlock.attempt_id == attempt_id, MetricBlock.key == key, condition)
-        .order_by(MetricBlock.first_step)
-    ).all()
-    parts = [block_series(*row) for row in found]
-    return [(key, row.first_step) for row in found], concatenate([*parts, series])
+    open_blocks: list[tuple[str, int]] = []
+    overlapped: list[ColumnElement[bool]] = []
+    for key, (first, last, rows) in _last_blocks(session, attempt_id).items():
+        start = int(fresh[key].steps[0]) if key in fresh else FAR
+        if start <= last:
+            overlapped.append((MetricBlock.key == key) & (MetricBlock.last_step >= start))
+        elif key in fresh and rows < BLOCK_ROWS:
+            open_blocks.append((key, first))
+    if not open_blocks and not overlapped:
+        return {}
+    columns = MetricBlock.first_step, MetricBlock.last_step, MetricBlock.rows, MetricBlock.steps, MetricBlock.values
+    place = tuple_(MetricBlock.key, MetricBlock.first_step).in_(open_blocks)
+    query = select(MetricBlock.key, *columns).where(MetricBlock.attempt_id == attempt_id, or_(place, *overlapped))
+    found: dict[str, list[tuple[int, Series]]] = {}
+    for key, first, last, rows, steps, values in session.execute(
+        query.order_by(MetricBlock.key, MetricBlock.first_step)
+    ):
+        found.setdefault(key, []).append((first, block_series(first, last, rows, steps, values)))
+    return found
 
 
 def block_series(first: int, last: int, rows: int, steps: bytes, values: bytes) -> Series:

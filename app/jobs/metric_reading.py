@@ -8,14 +8,11 @@ import numpy as np
 from sqlalchemy import ColumnElement, Integer, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.jobs.metric_blocks import OUTLINE_EVERY, block_series, decode_outline
+from app.jobs.metric_blocks import FAR, OUTLINE_EVERY, block_series, decode_outline
 from app.jobs.metrics import decode
 from app.jobs.series import Array, Series, concatenate
 from app.tables import Attempt, Job, MetricBlock, MetricChunk
 from app.wire.jobs import MetricKey
-
-FAR = 2**62
-"""Beyond every step."""
 
 POINTS_PER_POINT = 4
 """Points to choose from for each point of a chart: what MinMaxLTTB looks at itself."""
