@@ -51,8 +51,9 @@ def demo(*, data_dir: Path, port: int | None, steps: int | None, leave: bool) ->
         plan = command.make_plan(data_dir=data_dir, port=_port(port))
         with command.signalled() as stop, opened(plan, command.say) as house:
             # A signal ends the demo at once while it trains: the job stays, and goes on at the next start.
+            stop.keeper = house.keeper
             run(house, steps)
-            stop.watch(house.keeper)
+            stop.breaks_off = False
             if not leave:
                 command.greet(house)
                 command.serve(house, stop)

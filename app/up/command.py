@@ -35,7 +35,7 @@ def up(
     try:
         plan = make_plan(data_dir=data_dir, host=host, port=port, worker=worker, slots=slots)
         with signalled() as stop, opened(plan, say) as house:
-            stop.watch(house.keeper)
+            stop.keeper, stop.breaks_off = house.keeper, False
             greet(house)
             if open_browser:
                 webbrowser.open(house.login_link())
@@ -102,7 +102,7 @@ def greet(house: House) -> None:
 
 
 class Interrupted(Exception):
-    """A signal came before everything had started."""
+    """A signal came while the main thread was at work."""
 
 
 class Stop:
@@ -110,23 +110,21 @@ class Stop:
 
     def __init__(self) -> None:
         self.asked = threading.Event()
-        self._keeper: Keeper | None = None
-
-    def watch(self, keeper: Keeper) -> None:
-        """From now on a signal stops in order; before, it breaks the start off."""
-        self._keeper = keeper
+        self.keeper: Keeper | None = None
+        """Whose parts a second signal kills; None while they start."""
+        self.breaks_off = True
+        """Whether a signal ends what the main thread does by raising Interrupted there."""
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.asked.is_set():
-            if self._keeper:
-                self._keeper.hurry()
+            if self.keeper:
+                self.keeper.hurry()
             return
-        if self._keeper is None:
-            self.asked.set()
-            raise Interrupted
         self.asked.set()
         console.print("\nStopping: the worker first, so that jobs write their checkpoints. Ctrl-C again to hurry.")
+        if self.breaks_off:
+            raise Interrupted
 
 
 @contextmanager
