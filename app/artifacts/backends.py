@@ -1,14 +1,19 @@
 """Where blobs lie: a local directory, or an object store behind obstore."""
 
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import ObjectStore
+
+from app.errors import Unavailable
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 """Bytes moved at a time: large enough that a thread switch per chunk costs nothing, small enough to stay in cache."""
@@ -82,7 +87,8 @@ class Bucket:
     def stamp(self, sha256: str) -> Stamp | None:
         """Return size, entity tag and time of change."""
         try:
-            meta = obstore.head(self.store, _key(sha256))
+            with _answering():
+                meta = obstore.head(self.store, _key(sha256))
         except (NotFoundError, FileNotFoundError):
             return None
         return meta["size"], meta["e_tag"] or "", meta["last_modified"].isoformat()
@@ -90,19 +96,37 @@ class Bucket:
     def read(self, sha256: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes as they arrive."""
         if start < stop:
-            result = obstore.get(self.store, _key(sha256), options={"range": (start, stop)})
-            for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
-                yield bytes(chunk)
+            with _answering():
+                result = obstore.get(self.store, _key(sha256), options={"range": (start, stop)})
+                for chunk in result.stream(min_chunk_size=CHUNK_BYTES):
+                    yield bytes(chunk)
 
     def take(self, path: Path, sha256: str) -> None:
         """Upload the file, in parts when it is large."""
-        obstore.put(self.store, _key(sha256), path, max_concurrency=4)
+        with _answering():
+            obstore.put(self.store, _key(sha256), path, max_concurrency=4)
         path.unlink()
 
     def remove(self, sha256: str) -> None:
         """Delete the object."""
-        with suppress(NotFoundError, FileNotFoundError):
+        with suppress(NotFoundError, FileNotFoundError), _answering():
             obstore.delete(self.store, _key(sha256))
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Say in words that the object store is away, refuses us, or broke off."""
+    try:
+        yield
+    except (NotFoundError, FileNotFoundError):
+        raise
+    except (BaseError, PermissionError) as error:
+        log.warning("the object store: %s", error)
+        raise Unavailable(
+            "the object store does not answer as it should just now",
+            code="object-store-away",
+            hint="Try again in a moment; the server's log has the reason. CAIRN_BLOB_URL and the AWS_… variables name it.",
+        ) from error
 
 
 def _key(sha256: str) -> str:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Self
@@ -197,7 +198,17 @@ def open_store(settings: Settings) -> BlobStore:
     scratch = settings.data_dir / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     if settings.blob_url:
-        return BlobStore(Bucket(from_url(settings.blob_url)), scratch)
+        # People wait for it: it is not asked again for the minutes that are its library's default.
+        store = from_url(
+            settings.blob_url,
+            client_options={
+                "connect_timeout": timedelta(seconds=5),
+                "timeout": timedelta(seconds=120),
+                "allow_http": True,  # who names an http:// endpoint means it
+            },
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
+        )
+        return BlobStore(Bucket(store), scratch)
     root = settings.data_dir / "blobs"
     root.mkdir(parents=True, exist_ok=True)
     return BlobStore(Directory(root), scratch)

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -155,7 +156,7 @@ def _outcome(order: Order, limit_s: int) -> Outcome:
     if done.returncode == 0 and answer.exists():
         return Outcome.model_validate_json(answer.read_bytes())
     log.warning("intake of %s ended with %s: %s", order.file_name, done.returncode, _end_of(words))
-    if done.returncode == -24:  # SIGXCPU
+    if done.returncode == -signal.SIGXCPU:
         return Outcome(problems=[_too_slow(order, limit_s)])
     return Outcome(problems=[_crashed(order, done.returncode)])
 

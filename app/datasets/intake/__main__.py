@@ -49,7 +49,8 @@ def main() -> None:
 def confine(order: Order) -> None:
     """Give up what reading data does not need: memory and time beyond the limits, core files, unpickling."""
     resource.setrlimit(resource.RLIMIT_DATA, (order.memory_bytes, order.memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s))
+    # At the first limit comes a signal that tells a long reading from a crash, at the second the end.
+    resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # ASE still knows a trajectory format made of pickles, and a pickle is a program.
     pickle.load = pickle.loads = _no_pickle

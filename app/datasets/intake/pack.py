@@ -14,6 +14,9 @@ from app.wire.datasets import DatasetSummary, Range
 
 HISTOGRAM_BINS = 40
 
+MAX_DESCRIBED = 500
+"""Systems whose own ranges are kept: a page shows no more, and lists carry every summary."""
+
 
 def pack(systems: list[System], archive: Path) -> str:
     """Write an uncompressed tar of all systems and return the content digest.
@@ -93,7 +96,8 @@ def summarise(systems: list[System]) -> DatasetSummary:
             ),
             "force_histogram": _force_histogram(systems),
             "per_system": {
-                system.name: _facts(system, energy) for system, energy in zip(systems, energies, strict=True)
+                system.name: _facts(system, energy)
+                for system, energy in zip(systems[:MAX_DESCRIBED], energies, strict=False)
             },
         },
     )

@@ -12,6 +12,7 @@ from app.artifacts.backends import Bucket
 from app.artifacts.errors import BlobCorrupt, BlobMissing, DiskFull, UploadInterrupted
 from app.artifacts.store import open_store
 from app.artifacts.transfer import fill
+from app.errors import Unavailable
 from app.settings import Settings
 
 DATA = bytes(range(256)) * 60_000  # 15 MB: several parts of a multipart upload
@@ -151,6 +152,15 @@ def test_a_disk_that_fills_up_in_mid_stream_says_so(local_store):
     with pytest.raises(DiskFull):
         asyncio.run(receive())
     assert list(local_store.scratch.iterdir()) == []
+
+
+def test_an_object_store_that_is_away_is_named(tmp_path, s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    away = open_store(Settings(data_dir=tmp_path, blob_url=s3_url))
+    for use in (lambda: away.verify(SHA256), lambda: away.keep_bytes(b"x"), lambda: away.remove(SHA256)):
+        with pytest.raises(Unavailable, match="object store"):
+            use()
+    assert list(away.scratch.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_cleaned_up_a_day_later(tmp_path):
