@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.errors import AppError, Invalid, NotFound, Unavailable
 from app.validation import problems_of
@@ -20,7 +21,15 @@ log = logging.getLogger(__name__)
 def install(app: FastAPI) -> None:
     """Make the application answer every error in the one shape."""
     app.add_exception_handler(Exception, handle)
-    for kind in (AppError, HTTPException, RequestValidationError, DataError, OperationalError, OverflowError):
+    for kind in (
+        AppError,
+        HTTPException,
+        RequestValidationError,
+        DataError,
+        OperationalError,
+        OverflowError,
+        ClientDisconnect,
+    ):
         app.add_exception_handler(kind, handle)
 
 
@@ -52,6 +61,8 @@ def recognise(request: Request, error: Exception) -> AppError | None:
     if isinstance(error, DataError) or (isinstance(error, OverflowError) and "SQLite" in str(error)):
         message = "something that was sent cannot be stored: a NUL character, or a number out of range"
         return Invalid([Problem(code="not-storable", message=message)])
+    if isinstance(error, ClientDisconnect):
+        return AppError("the connection was closed before the request was complete", code="disconnected")
     if isinstance(error, OperationalError):
         log.warning("the database is away: %s", error)
         return Unavailable("the database does not answer just now", hint="Try again in a few seconds.")

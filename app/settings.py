@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
     reconcile_s: float = Field(default=5.0, description="Seconds between runs of reaper and reconciler.")
     max_attempts: int = Field(
-        default=5, description="Executions of a job before lost hosts and killed trainers fail it."
+        default=5, description="Killed or lost executions in a row, without a newer checkpoint, that fail a job."
     )
 
     @property

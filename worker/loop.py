@@ -1,5 +1,6 @@
 """The engine-free training loop: steps, validation, metrics, checkpoints, stop."""
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from worker.context import RunContext
 from worker.engines.base import EngineTrainer
 from worker.rundir import Result, RunDir
 from worker.spool import MetricSpool
+
+log = logging.getLogger(__name__)
 
 Stop = Literal["checkpoint", "now"]
 
@@ -55,9 +58,9 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
                     spool.flush()
                     background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
                 if _is_multiple(progress.step, trainer.checkpoint_every):
-                    _save(trainer, outlet, directory, spool, progress)
+                    _save(trainer, directory, spool, progress)
             if how != "now" and progress.saved < progress.step:
-                _save(trainer, outlet, directory, spool, progress)
+                _save(trainer, directory, spool, progress)
         finally:
             spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
@@ -75,18 +78,15 @@ def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) ->
         spool.add(step, trainer.validate(step))
 
 
-def _save(
-    trainer: EngineTrainer, outlet: RunContext, directory: RunDir, spool: MetricSpool, progress: Progress
-) -> None:
+def _save(trainer: EngineTrainer, directory: RunDir, spool: MetricSpool, progress: Progress) -> None:
     """Write a checkpoint once every loss up to here is known to be finite."""
     spool.drain()
     manifest = checkpoint.write(directory, trainer, progress.step, spool.latest)
     progress.saved = progress.step
     size = sum(file["size"] for file in manifest.files.values())
-    outlet.event(
-        "checkpoint",
-        f"Checkpoint of step {progress.step} written ({size / 1e6:.1f} MB).",
-        {"step": progress.step, "fingerprint": manifest.fingerprint},
+    # In the log only: the timeline says it once, when the server has verified what arrived.
+    log.info(
+        "checkpoint of step %d written (%.1f MB), weights %s", progress.step, size / 1e6, manifest.fingerprint[:12]
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
@@ -96,19 +97,23 @@ class Upkeep:
     """A thread that reaps and reconciles until it is closed."""
 
     def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
-        self._tasks: tuple[Callable[[sessionmaker[Session], Settings], int], ...] = (reap, reconcile)
         self._sessions, self._settings = sessions, settings
+        # While the API was away nobody could renew a lease: the living get the time to, before the first is reaped.
+        self._reap_from = time.monotonic() + settings.lease_s
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._closed.wait(self._settings.reconcile_s):
-            for task in self._tasks:
+            for task in self._due():
                 try:
                     task(self._sessions, self._settings)
                 except Exception:  # nothing may end this thread: no job would ever be rescued again
                     log.exception("%s will be tried again", task.__name__)
+
+    def _due(self) -> tuple[Callable[[sessionmaker[Session], Settings], int], ...]:
+        return (reap, reconcile) if time.monotonic() >= self._reap_from else (reconcile,)
 
     def close(self) -> None:
         """Stop after the present round."""

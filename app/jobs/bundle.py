@@ -12,7 +12,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore
-from app.db import reading
 from app.jobs import checkpoints, logs, metric_export, metric_reading, service, timeline
 from app.tables import Attempt, Checkpoint, Dataset, Job, JobDataset
 
@@ -54,7 +53,7 @@ def members(
             "timeline.json",
             [event.model_dump(mode="json") for event in timeline.events(session, job.id, limit=MAX_EVENTS)],
         ),
-        Member("log.txt", lambda: _log(sessions, [(attempt.id, attempt.log_size) for attempt in attempts])),
+        Member("log.txt", lambda: logs.whole(sessions, job.id)),
     ]
     if history.keys:
         name = engine.learning_curve_name()
@@ -85,12 +84,6 @@ def _provenance(session: Session, job: Job) -> dict[str, Any]:
 
 def _environment(attempt: Attempt) -> dict[str, Any]:
     return service.attempt_view(attempt).model_dump(mode="json")
-
-
-def _log(sessions: sessionmaker[Session], attempts: list[tuple[int, int]]) -> Iterator[bytes]:
-    with reading(sessions) as session:
-        for attempt_id, size in attempts:
-            yield from logs.read(session, attempt_id, 0, size)
 
 
 def _weights(session: Session, store: BlobStore, job_id: int, which: Which) -> Iterator[Member]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.auth import AttemptIdentity
+from app.db import reading
 from app.tables import Attempt, LogChunk
 
 PIECE_BYTES = 256 * 1024
@@ -44,6 +45,14 @@ def read(session: Session, attempt_id: int, start: int, stop: int) -> Iterator[b
             return
         yield data[max(0, start - at) : stop - at]
         at += len(data)
+
+
+def whole(sessions: sessionmaker[Session], job_id: int) -> Iterator[bytes]:
+    """Yield the logs of all executions of a job, oldest first, in a session of its own: it may be sent after the request."""
+    attempts = select(Attempt.id, Attempt.log_size).where(Attempt.job_id == job_id).order_by(Attempt.number)
+    with reading(sessions) as session:
+        for attempt_id, size in session.execute(attempts).all():
+            yield from read(session, attempt_id, 0, size)
 
 
 def tail(session: Session, attempt_id: int, size: int, lines: int) -> bytes:

@@ -172,6 +172,15 @@ def read_logs(
     return PlainTextResponse(b"".join(logs.read(session, attempt.id, offset, stop)), headers=headers)
 
 
+@router.get("/jobs/{job_id}/log.txt", response_class=StreamingResponse)
+def download_log(request: Request, job_id: JobId, session: ReadSession) -> StreamingResponse:
+    """The logs of all executions of a job, whole, oldest first."""
+    service.version(session, job_id)
+    headers = {"Content-Disposition": content_disposition(f"job-{job_id}.log")}
+    pieces = logs.whole(request.app.state.sessions, job_id)
+    return StreamingResponse(pieces, media_type="text/plain; charset=utf-8", headers=headers)
+
+
 @router.get("/jobs/{job_id}/checkpoints")
 def list_checkpoints(job_id: JobId, session: ReadSession) -> list[CheckpointView]:
     """A job's checkpoints, newest step first."""

@@ -84,18 +84,13 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: Job
         job=job,
         headline=headline(job),
         checkpoints=checkpoints.listed(session, job_id),
-        events=newest_events(session, job_id)[:LATELY],
+        events=timeline.newest(session, job_id, LATELY),
         log=log,
         log_size=log_size,
         board=board(job),
         learning_curve=engine.learning_curve_name() if engine else "metrics",
     )
     return render(request, page)
-
-
-def newest_events(session: Session, job_id: int) -> list[Any]:
-    """Return a job's events, newest first."""
-    return list(reversed(timeline.events(session, job_id)))
 
 
 def board(job: JobDetail) -> dict[str, Any]:
@@ -139,7 +134,7 @@ def end_of_log(session: Session, job_id: int, lines: int) -> tuple[str, int]:
 def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's attempts and everything that happened."""
     job = find(session, job_id)
-    return render(request, JobHistoryPage(job=job, headline=headline(job), events=newest_events(session, job_id)))
+    return render(request, JobHistoryPage(job=job, headline=headline(job), events=timeline.newest(session, job_id)))
 
 
 @router.post("/jobs/{job_id}/cancel")

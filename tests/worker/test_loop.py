@@ -70,8 +70,7 @@ def test_checkpoints_come_at_their_cadence_and_at_the_end(directory):
 
 def test_the_last_checkpoint_is_not_written_twice(directory):
     _run(Walk(6, checkpoint_every=3), directory)
-    lines = [json.loads(line) for line in directory.events.read_text().splitlines()]
-    assert [line["data"]["step"] for line in lines if line["kind"] == "checkpoint"] == [3, 6]
+    assert _saved(directory) == [3, 6]
 
 
 def test_a_finished_checkpoint_is_only_confirmed(directory):

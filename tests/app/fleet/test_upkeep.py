@@ -160,7 +160,7 @@ def test_the_background_thread_does_both(settings, client, submit, worker, messa
     messages()
     with transaction(app.state.sessions) as session:
         session.execute(update(Attempt).values(lease_expires_at=long_ago()))
-    fast = settings.model_copy(update={"reconcile_s": 0.05})
+    fast = settings.model_copy(update={"reconcile_s": 0.05, "lease_s": 0.5})
     with TestClient(create_app(fast)):
         for _ in range(200):
             if client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "queued":
@@ -172,6 +172,17 @@ def test_the_background_thread_does_both(settings, client, submit, worker, messa
                 break
             time.sleep(0.05)
     assert found == [(job_id, 2)]
+
+
+def test_an_api_that_was_away_lets_the_living_renew_their_leases_first(settings, client, submit, worker, app):
+    job_id = submit()["id"]
+    attempt = worker.claim(job_id)
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Attempt).values(lease_expires_at=long_ago()))
+    with TestClient(create_app(settings.model_copy(update={"reconcile_s": 0.05}))):
+        time.sleep(0.5)
+        assert attempt.heartbeat().status_code == 200
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "running"
 
 
 def test_health_is_good_when_all_answer(anonymous):

@@ -83,6 +83,7 @@ def test_a_job_that_does_not_exist_is_not_found(client):
         "jobs/1",
         "jobs/1/events",
         "jobs/1/logs",
+        "jobs/1/log.txt",
         "jobs/1/checkpoints",
         "jobs/1/bundle",
         "jobs/abc",
@@ -111,6 +112,9 @@ def test_logs_by_lines_and_by_bytes(client, submit, worker):
     assert client.get(path).text == "again"
     assert client.get(path, params={"attempt": 1}).content == whole.content
     assert client.get(path, params={"attempt": 3}).status_code == 404
+    download = client.get(f"/api/v1/jobs/{job_id}/log.txt")
+    assert download.content == whole.content + b"again"
+    assert download.headers["Content-Disposition"] == f'attachment; filename="job-{job_id}.log"'
 
 
 def test_the_last_lines_of_a_log_without_line_ends_are_bounded(client, submit, worker):
