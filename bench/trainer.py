@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -171,7 +172,7 @@ def _rundir(root: Path, options: argparse.Namespace, name: str) -> RunDir:
 
 def _run_trainer(server: Forkserver, run: RunDir, steps: int) -> dict[str, float]:
     started = time.monotonic()
-    process = server.spawn("worker.trainer:main", run.root, {})
+    process = server.spawn("worker.trainer:main", run.root, {}, threading.Event())
     while not list(run.metrics.glob("0*.arrow")):
         if process.wait(0.002):
             raise RuntimeError(run.log.read_text())

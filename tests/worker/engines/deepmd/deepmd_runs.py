@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import threading
 import warnings
 
 import pyarrow as pa
@@ -137,7 +138,7 @@ class Runs:
 
     def start(self, run):
         """Start the real trainer process and return it."""
-        return self._forkserver().spawn("worker.trainer:main", run.root, {})
+        return self._forkserver().spawn("worker.trainer:main", run.root, {}, threading.Event())
 
 
 class Quiet:
