@@ -58,7 +58,7 @@ def line(name: str, measured: float, unit: str, wanted: float | None = None, *, 
 def measure_metrics(server: Served, steps: int) -> None:
     """Write a run of many steps in batches of different sizes, then read charts of it."""
     at, seq = 100, 10
-    plan = [(10, 200), (100, 200), (1000, (steps - 22_000) // 1000)]
+    plan = [(10, 200), (100, 200), (5000, 20), (1000, (steps - 122_000) // 1000)]
     with server.attempt() as client:
         send_all(client, server, 0, [batch(number * 10, 10) for number in range(10)])  # imports, caches
         for rows, batches in plan:
