@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from app.engines.deepmd.seeds import STATISTICS
+from app.engines.deepmd.seeds import DATA_ORDER_RULE, STATISTICS
 from app.engines.documents import canonical
 from app.wire.datasets import DatasetRef
 
@@ -47,7 +47,7 @@ def artifact_keys(config: Mapping[str, Json], dataset_digests: Mapping[str, str]
         "library": f"deepmd-kit {version('deepmd-kit')}",
         "data": [_sampled(section, dataset_digests) for section in _sections(config)],
     }
-    statistics = {**common, "model": _relevant(config["model"]), "seed": STATISTICS}
+    statistics = {**common, "model": _relevant(config["model"]), "seed": STATISTICS, "order": DATA_ORDER_RULE}
     statistics["model_prob"] = config["training"].get("model_prob")
     return {
         "statistics": _digest({"kind": "statistics", **statistics}),

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-RULE = "cairn-order-v1"
-"""Name of the order. What it yields for a seed never changes; a new rule gets a new name. Stored in checkpoints."""
+from app.engines.deepmd.seeds import DATA_ORDER_RULE
 
 _BLOCK = 4096
 
 
 def words(count: int, *names: int | str) -> NDArray[np.uint64]:
     """Return `count` uniform 64-bit words that belong to `names`."""
-    text = "/".join([RULE, *map(str, names)])
+    text = "/".join([DATA_ORDER_RULE, *map(str, names)])
     key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u8")
     raw: NDArray[np.uint64] = np.random.Philox(key=key.astype(np.uint64)).random_raw(count)
     return raw

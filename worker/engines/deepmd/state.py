@@ -11,8 +11,8 @@ from deepmd.pt.utils.env import DEVICE
 from deepmd.pt_expt.train.ema import EMA_CHECKPOINT_KEY
 from deepmd.utils import random as dp_random
 
+from app.engines.deepmd.seeds import DATA_ORDER_RULE
 from worker import rng
-from worker.engines.deepmd.sampler import RULE
 from worker.failures import TrainingFailure
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int) -> None:
         "step": step,
         "rng": rng.get_state(),
         "dp_random": rng.pack_numpy(dp_random._RANDOM_GENERATOR.get_state(legacy=False)),
-        "order": {"rule": RULE, "seed": order_seed},
+        "order": {"rule": DATA_ORDER_RULE, "seed": order_seed},
         "model": json.dumps(trainer.wrapper.model_params),
         "versions": {"deepmd-kit": deepmd.__version__, "torch": str(torch.__version__)},
     }
@@ -72,7 +72,7 @@ def model_section(data: dict[str, Any]) -> dict[str, Any]:
 def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
     """Load weights, optimizer, schedule, EMA and every generator; return the number of steps done."""
     own = data["cairn"]
-    if own["order"] != {"rule": RULE, "seed": order_seed}:
+    if own["order"] != {"rule": DATA_ORDER_RULE, "seed": order_seed}:
         raise TrainingFailure("configuration", f"The checkpoint's data order {own['order']} is not this job's.")
     step = int(own["step"])
     trainer.wrapper.load_state_dict(data["model"])
