@@ -106,7 +106,8 @@ def train(api: Api, house: House, steps: int | None) -> tuple[JobDetail, Path]:
     _step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
     reference = _step("dataset registered", lambda: register(api, systems))
     job = submit(api, steps)
-    console.print(f"  job {job.id} submitted: {job.progress.total_steps} steps on {reference}\n")
+    told = f"goes on from step {job.progress.step}" if job.attempt else "submitted"
+    console.print(f"  job {job.id} {told}: {job.progress.total_steps} steps on {reference}\n")
     job = watching.watch_job(api, job.id, footer=f"Dashboard  {escape(house.login_link())}")
     watching.finish(job, as_json=False)
     return job, systems
