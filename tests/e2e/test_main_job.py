@@ -126,11 +126,11 @@ def test_a_killed_worker_leaves_a_job_that_finishes_with_the_same_weights(
     service: Service, finished: dict[str, Any]
 ) -> None:
     config = tiny_config()
-    config["training"]["numb_steps"] = 400
-    config["training"]["save_freq"] = 50
+    config["training"]["numb_steps"] = 200
+    config["training"]["save_freq"] = 25
     undisturbed = service.wait(service.submit(config, seed=3)["id"], "completed")
     job = service.submit(config, seed=3)
-    service.wait(job["id"], "running", step=120)
+    service.wait(job["id"], "running", step=60)
     for process in service.worker_processes():
         process.kill()
     ended = service.wait(job["id"], "completed")
