@@ -63,7 +63,8 @@ def recognise(request: Request, error: Exception) -> AppError | None:
         return Invalid([Problem(code="not-storable", message=message)])
     if isinstance(error, ClientDisconnect):
         return AppError("the connection was closed before the request was complete", code="disconnected")
-    if isinstance(error, OperationalError):
+    # SQLite also says this of a table or column that a migration should have made: that is our own mistake.
+    if isinstance(error, OperationalError) and "no such" not in str(error.orig):
         log.warning("the database is away: %s", error)
         return Unavailable("the database does not answer just now", hint="Try again in a few seconds.")
     return None

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from seeding import Seeded, seed_all
 from starlette.testclient import TestClient
 
 from app.artifacts.store import open_store
@@ -16,6 +15,7 @@ from app.db import transaction
 from app.keys import token_file
 from app.settings import Settings
 from app.web import build
+from tests.app.web.seeding import Seeded, seed_all
 
 
 @pytest.fixture(scope="session")

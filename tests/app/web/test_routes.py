@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from seeding import HOSTILE, Seeded
 from starlette.testclient import TestClient
 
 from app import auth
@@ -15,6 +14,7 @@ from app.settings import Settings
 from app.tables import Token
 from app.web import bundle
 from app.web.session_routes import local_path
+from tests.app.web.seeding import HOSTILE, Seeded
 
 PATHS = ("/jobs", "/datasets", "/datasets/water@2", "/datasets/water", "/workers", "/submit")
 

@@ -1,7 +1,8 @@
 """What several browser tests do."""
 
 from playwright.sync_api import Locator, Page
-from seeding import Seeded
+
+from tests.app.web.seeding import Seeded
 
 
 def paths(content: Seeded) -> list[str]:

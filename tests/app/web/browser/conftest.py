@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, expect, sync_playwright
-from seeding import Seeded, seed_all
 from sqlalchemy.orm import sessionmaker
 
 from app.artifacts.store import open_store
 from app.db import make_engine, transaction
 from app.keys import token_file
 from app.settings import Settings
+from tests.app.web.seeding import Seeded, seed_all
 
 FLAGS = [
     "--headless",

@@ -1,11 +1,11 @@
 """Every page in a real Chromium: silent towards the rest of the world, accessible, fit for a phone, usable by keyboard."""
 
 import pytest
-from browsing import expect_faults, paths
 from playwright.sync_api import Page, expect
-from seeding import Seeded
 
 from app.web import build
+from tests.app.web.browser.browsing import expect_faults, paths
+from tests.app.web.seeding import Seeded
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

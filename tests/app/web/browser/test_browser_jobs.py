@@ -3,16 +3,16 @@
 import re
 
 import pytest
-from browsing import chart, drag
 from fastapi import FastAPI
 from playwright.sync_api import Locator, Page, expect
-from seeding import HOSTILE, Seeded, add_checkpoint, add_log_line, advance
 
 from app.artifacts.store import open_store
 from app.db import transaction
 from app.settings import Settings
 from app.tables import Job
 from app.tables.base import now
+from tests.app.web.browser.browsing import chart, drag
+from tests.app.web.seeding import HOSTILE, Seeded, add_checkpoint, add_log_line, advance
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browsing import expect_faults
 from playwright.sync_api import Page, expect
-from seeding import HOSTILE, Seeded, config
+
+from tests.app.web.browser.browsing import expect_faults
+from tests.app.web.seeding import HOSTILE, Seeded, config
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 

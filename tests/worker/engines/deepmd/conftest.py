@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from deepmd_runs import Runs, make_config
 
+from tests.worker.engines.deepmd.deepmd_runs import Runs, make_config
 from worker.children import Forkserver
 
 

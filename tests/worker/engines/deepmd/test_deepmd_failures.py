@@ -4,8 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from deepmd_runs import make_config, manifest_of, metrics_of
 
+from tests.worker.engines.deepmd.deepmd_runs import make_config, manifest_of, metrics_of
 from worker.loop import StopSwitch
 from worker.rundir import RunDir
 from worker.trainer import train

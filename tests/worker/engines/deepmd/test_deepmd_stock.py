@@ -12,7 +12,8 @@ import torch
 from deepmd.pt.entrypoints.main import freeze, get_trainer
 from deepmd.utils.argcheck import normalize
 from deepmd.utils.compat import update_deepmd_input
-from deepmd_runs import assert_same, checkpoint_of, make_config, make_multi_task_config
+
+from tests.worker.engines.deepmd.deepmd_runs import assert_same, checkpoint_of, make_config, make_multi_task_config
 
 pytestmark = [
     pytest.mark.deepmd,

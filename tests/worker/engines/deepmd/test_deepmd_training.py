@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from deepmd.utils import random as dp_random
-from deepmd_runs import (
+
+from tests.worker.engines.deepmd.deepmd_runs import (
     Quiet,
     assert_same,
     checkpoint_of,
@@ -19,7 +20,6 @@ from deepmd_runs import (
     manifest_of,
     metrics_of,
 )
-
 from worker.engines.deepmd import config as configs
 from worker.engines.deepmd import trainer as engine_trainer
 from worker.loop import StopSwitch
