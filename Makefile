@@ -25,7 +25,8 @@ up: $(RUN) assets ## Start Cairn on this machine
 
 test: $(DEV) assets lint ## Lint, types, import rules, then every test
 	@tools/setup.sh chromium
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	# One thread a trainer: several compete here for few cores, and spinning OpenMP threads would starve each other.
+	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 lint: $(DEV) ## Style, types and import rules
 	$(BIN)/ruff check .

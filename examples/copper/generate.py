@@ -29,7 +29,14 @@ REPEAT = (2, 2, 2)
 
 MD_SYSTEMS = {"md-300K": 300.0, "md-600K": 600.0, "md-1000K": 1000.0, "held-out-800K": 800.0}
 STRAINED_SYSTEMS = {"strained": 11, "held-out-strained": 12}
-FRAMES = {"md-300K": 40, "md-600K": 40, "md-1000K": 60, "strained": 60, "held-out-800K": 20, "held-out-strained": 20}
+FRAMES = {
+    "md-300K": 60,
+    "md-600K": 80,
+    "md-1000K": 120,
+    "strained": 140,
+    "held-out-800K": 30,
+    "held-out-strained": 30,
+}
 SEED = 20
 COMPLETE = "generated.json"
 """Written last: says what made the files."""
@@ -54,12 +61,12 @@ def molecular_dynamics(kelvin: float, frames: int, rng: np.random.Generator) -> 
 
 
 def strained_cells(frames: int, rng: np.random.Generator) -> Iterator[Atoms]:
-    """Yield cells under random strain (up to 4 % per component) with atoms displaced by about 0.1 Å."""
+    """Yield cells under random strain (up to 3 % per component) with atoms displaced by about 0.1 Å."""
     for _ in range(frames):
-        strain = rng.uniform(-0.04, 0.04, (3, 3))
+        strain = rng.uniform(-0.03, 0.03, (3, 3))
         atoms = supercell()
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
-        atoms.positions += rng.normal(0, rng.uniform(0.02, 0.12), atoms.positions.shape)
+        atoms.positions += rng.normal(0, rng.uniform(0.02, 0.1), atoms.positions.shape)
         atoms.calc = EMT()
         yield atoms
 
