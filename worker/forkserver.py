@@ -105,8 +105,12 @@ def _reap(channel: socket.socket, children: set[int]) -> None:
 
 
 def _kill_group(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+    """Signal the group of a child that has not been waited for; its number is its own until then."""
+    with suppress(PermissionError):
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            os.kill(pid, number)  # a fork that has not come to its setsid yet has no group
 
 
 def _send(channel: socket.socket, message: dict[str, Any]) -> None:

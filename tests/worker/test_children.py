@@ -117,7 +117,8 @@ def test_a_trainer_that_starts_too_late_is_killed(forkserver: Forkserver, tmp_pa
     with pytest.raises(ForkserverDown, match="did not start in time"):
         forkserver.spawn("tests.worker.victims:wait", tmp_path, {}, hurry)
     os.kill(forkserver.pid, signal.SIGCONT)
-    wait_for((tmp_path / "log.txt").exists, "the late trainer")
+    # Requests are taken in order: once this one has run, the late trainer was started, and maybe killed before its setsid.
+    assert run(forkserver, "report", tmp_path).wait(20)
     wait_for(lambda: not psutil.Process(forkserver.pid).children(), "its end")
 
 
