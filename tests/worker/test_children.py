@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from worker import forkserver as forkserver_module
 from worker.children import Forkserver, ForkserverDown, TrainerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +136,12 @@ def test_nothing_survives_a_killed_worker(tmp_path: Path) -> None:
         worker.kill()
     assert len(family) == 3
     wait_for(lambda: all(is_gone(pid) for pid in family), "the end of forkserver, trainer and grandchild")
+
+
+def test_a_kill_reaches_a_fork_that_has_no_group_yet() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:  # in our group, as a fork is before its setsid
+        try:
+            forkserver_module._kill_group(child.pid, signal.SIGKILL)
+            assert child.wait(5) == -signal.SIGKILL
+        finally:
+            child.kill()
