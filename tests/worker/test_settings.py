@@ -46,6 +46,7 @@ def test_engines_are_a_list_with_commas(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_trainers_share_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAIRN_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)))
     assert WorkerSettings().threads_for(1) is None
     assert WorkerSettings().threads_for(4) == 3
