@@ -5,9 +5,9 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 
-from app.engines.base import DatasetFacts, DataUse, Engine, EngineResolution
+from app.engines.base import Base, DatasetFacts, DataUse, Engine, EngineResolution
 from app.engines.documents import canonical, leaves, malformed
-from app.wire.jobs import JobSubmit, Resolution
+from app.wire.jobs import JobSubmit, Resolution, Start
 from app.wire.problems import Problem
 
 
@@ -18,6 +18,7 @@ def resolve(
     datasets: Mapping[str, DatasetFacts],
     root_seed: int,
     known: Collection[str] = (),
+    base: Base | None = None,
 ) -> Resolution | list[Problem]:
     """Complete a submitted config, or return everything that is wrong with it.
 
@@ -29,7 +30,7 @@ def resolve(
     if problems:
         return problems
     problems = list(_missing_data(engine.data_uses(submit.config), datasets, known))
-    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start_mode=submit.start.mode)
+    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=submit.start, base=base)
     problems += answer.problems
     if problems:
         return problems
@@ -37,7 +38,7 @@ def resolve(
     return Resolution(
         config=answer.config,
         origins=answer.origins,
-        digest=identity(engine, answer, datasets, submit.start.mode),
+        digest=identity(engine, answer, datasets, submit.start, base),
         seed=root_seed,
         seeds=answer.seeds,
         total_steps=answer.total_steps,
@@ -45,7 +46,9 @@ def resolve(
     )
 
 
-def identity(engine: Engine, answer: EngineResolution, datasets: Mapping[str, DatasetFacts], start_mode: str) -> str:
+def identity(
+    engine: Engine, answer: EngineResolution, datasets: Mapping[str, DatasetFacts], start: Start, base: Base | None
+) -> str:
     """Return the SHA-256 of all that decides what a training becomes: equal digests mean the same training.
 
     That is the resolved config, the seeds that are not part of it, the content of the data, what the weights start
@@ -59,10 +62,17 @@ def identity(engine: Engine, answer: EngineResolution, datasets: Mapping[str, Da
                 "config": answer.config,
                 "seeds": answer.seeds,
                 "datasets": {f"{facts.name}@{facts.version}": facts.digest for facts in datasets.values()},
-                "start": {"mode": start_mode},
+                "start": _beginning(start, base),
             }
         ).encode()
     ).hexdigest()
+
+
+def _beginning(start: Start, base: Base | None) -> dict[str, object]:
+    """Return what of a start decides the first weights. What may differ (`allow`) does not: the config shows what does."""
+    if base is None:
+        return {"mode": start.mode}
+    return {"mode": start.mode, "base": base.sha256, "branch": start.branch, "fitting": start.fitting}
 
 
 def check_origins(answer: EngineResolution) -> None:

@@ -108,7 +108,7 @@ def _claim(session: Session, claimed: transitions.Claimed, resume_from: Checkpoi
             "seeds": job.seeds,
             "determinism": job.determinism,
             "total_steps": job.total_steps,
-            "start_mode": job.start_mode,
+            "start": job.start,
             "resume_from": resume_from
             and CheckpointGrant(step=resume_from.step, files=checkpoints.file_views(resume_from)),
             "datasets": [_grant(row) for row in session.scalars(_datasets(job.id))],

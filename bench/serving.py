@@ -126,7 +126,7 @@ def _seed(url: str) -> tuple[int, int]:
             seed=1,
             seeds={},
             determinism="fast",
-            start_mode="scratch",
+            start={"mode": "scratch"},
             file_stem="bench",
             checkpoint_policy={},
             attempt=1,

@@ -163,7 +163,7 @@ def _rundir(root: Path, options: argparse.Namespace, name: str) -> RunDir:
     config = make_config(options, "dataset:cu@1")
     spec = {
         "engine": "deepmd", "job_name": name, "config": config, "submitted": config, "datasets": {"cu@1": "0" * 64},
-        "seed": 1, "seeds": {}, "determinism": "seeded", "total_steps": options.steps, "start_mode": "scratch",
+        "seed": 1, "seeds": {}, "determinism": "seeded", "total_steps": options.steps, "start": {"mode": "scratch"},
         "checkpoints": {}, "file_stem": name, "threads": int(os.environ["OMP_NUM_THREADS"]),
     }  # fmt: skip
     write_json(run.spec, RunSpec.model_validate(spec))

@@ -27,7 +27,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message
-from app.wire.jobs import Cause, CheckpointPolicy, Determinism, StartMode
+from app.wire.jobs import Cause, CheckpointPolicy, Determinism, Start
 
 
 class RunSpec(Message):
@@ -44,7 +44,7 @@ class RunSpec(Message):
     seeds: dict[str, int]
     determinism: Determinism
     total_steps: int
-    start_mode: StartMode
+    start: Start = Start()
     resume_step: int | None = Field(
         default=None, description="Step of the checkpoint in resume/; None: from the start."
     )

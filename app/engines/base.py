@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.wire.datasets import DatasetRef, SystemSummary
-from app.wire.jobs import Origin
+from app.wire.jobs import Origin, Start
+from app.wire.models import BaseFacts, Inventory
 from app.wire.problems import Notice, Problem
+from app.wire.transfer import TransferPlan
 
 Json = Any
 """A value that `json.loads` returns."""
@@ -33,6 +35,16 @@ class DatasetFacts:
     type_map: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Base:
+    """The base model of a submission: what an inspection found, and under which name."""
+
+    name: str
+    """`water@3`."""
+    sha256: str
+    facts: BaseFacts
+
+
 @dataclass
 class EngineResolution:
     """An engine's answer: the complete config, one origin per leaf (keyed by JSON pointer), or the problems."""
@@ -43,6 +55,8 @@ class EngineResolution:
     total_steps: int
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
+    start_problems: list[Problem] = field(default_factory=list)
+    """What is wrong with `Start` itself, with pointers into it: `/branch`."""
 
 
 class Engine(Protocol):
@@ -52,6 +66,8 @@ class Engine(Protocol):
     title: str
     trainer: str
     """Where the torch half is: `"worker.engines.deepmd.trainer:DeepmdTrainer"`."""
+    errands: str
+    """Module with `inspect` and `inventory` (`worker.engines.base.Errands`): `"worker.engines.deepmd.errands"`."""
     library: str
     """Distribution whose version is the engine's (`deepmd-kit`)."""
 
@@ -62,13 +78,34 @@ class Engine(Protocol):
         """Yield every place of a submitted config that names data. Must survive a malformed config."""
 
     def resolve(
-        self, config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start_mode: str
+        self,
+        config: Mapping[str, Json],
+        *,
+        root_seed: int,
+        datasets: Mapping[str, DatasetFacts],
+        start: Start,
+        base: Base | None,
     ) -> EngineResolution:
-        """Complete a submitted config and say where every value came from.
+        """Complete a submitted config and say where every value came from: explicit over base over default.
 
         `datasets` maps the text of each data reference to the dataset it stands for; what is absent does not exist,
         and the caller reports it (`app.resolve`). Everything else wrong is collected in `problems`, never raised, with
         pointers into `config`; with problems the other fields mean nothing.
+        """
+
+    def inventory_order(self, config: Mapping[str, Json]) -> dict[str, Json]:
+        """Return what a worker needs to know to list the tensors of a resolved config's model.
+
+        And no more: configs whose orders are equal share one list.
+        """
+
+    def plan(
+        self, config: Mapping[str, Json], origins: Mapping[str, Origin], start: Start, base: Base, inventory: Inventory
+    ) -> TransferPlan | list[Problem]:
+        """Say what becomes of every tensor of the base and of a resolved config's model, or why that may not be.
+
+        Pointers of problems are into the submission: `/config/model/…`, `/start/allow`. Not called for start mode
+        resume, which takes everything as it is.
         """
 
     def artifact_keys(self, config: Mapping[str, Json], dataset_digests: Mapping[str, str]) -> Mapping[str, str]:

@@ -75,7 +75,7 @@ def _provenance(session: Session, job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "seeds": job.seeds,
         "determinism": job.determinism,
-        "start_mode": job.start_mode,
+        "start": job.start,
         "datasets": [{"dataset": f"{row.name}@{row.version}", "digest": row.digest} for row in datasets],
         "origins": job.origins,
         "warnings": job.warnings,

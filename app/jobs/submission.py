@@ -174,7 +174,7 @@ def _job(prepared: Prepared, request: SubmitRequest) -> Job:
         seed=resolution.seed,
         seeds=resolution.seeds,
         determinism=submit.determinism,
-        start_mode=submit.start.mode,
+        start=submit.start.model_dump(exclude_defaults=True),
         file_stem=prepared.engine.file_stem(name, resolution.config, resolution.seed, resolution.digest),
         checkpoint_policy=submit.checkpoints.model_dump(),
         total_steps=resolution.total_steps,

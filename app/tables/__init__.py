@@ -6,10 +6,13 @@ from app.tables.base import Base
 from app.tables.blobs import Blob
 from app.tables.checkpoints import Checkpoint, CheckpointFile
 from app.tables.datasets import Dataset
+from app.tables.errands import Errand
 from app.tables.events import Event
 from app.tables.jobs import Job, JobDataset
+from app.tables.leaves import JobLeaf
 from app.tables.logs import LogChunk
 from app.tables.metrics import MetricBlock, MetricChunk
+from app.tables.models import BaseModel
 from app.tables.tokens import LoginCode, Token
 from app.tables.workers import Worker
 
@@ -17,13 +20,16 @@ __all__ = [
     "Artifact",
     "Attempt",
     "Base",
+    "BaseModel",
     "Blob",
     "Checkpoint",
     "CheckpointFile",
     "Dataset",
+    "Errand",
     "Event",
     "Job",
     "JobDataset",
+    "JobLeaf",
     "LogChunk",
     "LoginCode",
     "MetricBlock",

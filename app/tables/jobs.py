@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 
 from app.tables.base import Base, BigId, Document, PlainDocument, now
 from app.tables.datasets import Dataset
@@ -34,7 +34,13 @@ class Job(Base):
     seed: Mapped[int]
     seeds: Mapped[dict[str, int]] = mapped_column(PlainDocument)
     determinism: Mapped[str] = mapped_column(String(8))
-    start_mode: Mapped[str] = mapped_column(String(16))
+    start: Mapped[dict[str, Any]] = mapped_column(PlainDocument, default=dict)
+    """`Start` as submitted, its base with the version that was meant."""
+    base_model_id: Mapped[int | None] = mapped_column(ForeignKey("base_models.id"), index=True)
+    plan: Mapped[dict[str, Any] | None] = deferred(mapped_column(PlainDocument))
+    """`TransferPlan`; None without a base, for start mode resume, and while the job is checking."""
+    inventory_errand_id: Mapped[int | None] = mapped_column(ForeignKey("errands.id"), index=True)
+    """The errand that a checking job waits for before its plan can be made."""
     file_stem: Mapped[str] = mapped_column(String(160))
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from app.wire.base import Message, View
 from app.wire.problems import Notice, Problem
+from app.wire.transfer import TransferPlan
 
 JobKind = Literal["train"]
 JobState = Literal["checking", "queued", "running", "stopping", "paused", "completed", "failed", "cancelled"]
@@ -22,9 +23,38 @@ MAX_SEED = 2**31 - 1
 
 
 class Start(Message):
-    """What the weights start from."""
+    """What the weights start from.
+
+    scratch: from seeds. init: weights and structure of a base. finetune: the same, then the output bias is refitted to
+    the new data. resume: a checkpoint goes on where it stopped, optimizer and all.
+    """
 
     mode: StartMode = "scratch"
+    base: str | None = Field(
+        default=None,
+        max_length=100,
+        description="`NAME[@VERSION]` of a base model, or `job:ID[@STEP]`. Needed by every mode but scratch.",
+    )
+    branch: str | dict[str, str] | None = Field(
+        default=None,
+        description="Which task of a multi-task base. For a multi-task training: task of the base by task of the "
+        "training; default: the one of the same name.",
+    )
+    fitting: Literal["reuse", "new"] | dict[str, Literal["reuse", "new"]] | None = Field(
+        default=None,
+        description="Whether the fitting net starts from the base's (reuse, the default) or from its seed; per task.",
+    )
+    on_mismatch: Literal["error", "adapt"] = Field(
+        default="adapt",
+        description="adapt: output layers and what depends on the type map may differ from the base; each is listed. "
+        "error: nothing may.",
+    )
+    allow: list[str] = Field(
+        default=[],
+        max_length=100,
+        description="Config keys, with all below them, whose difference from the base may reinitialise more than that: "
+        "`model.descriptor.repformer.nlayers`.",
+    )
 
 
 class CheckpointPolicy(Message):
@@ -81,6 +111,27 @@ class Resolution(View):
     seeds: dict[str, int] = Field(description="Seed of every component, by name.")
     total_steps: int
     warnings: list[Notice] = []
+
+
+class CostHints(View):
+    """What a training will take, as far as its config tells."""
+
+    steps: int
+    frames: int = Field(description="Of all training data.")
+    parameters: int | None = Field(default=None, description="Trainable; None until a worker has listed them.")
+    checkpoint_bytes: int | None = Field(default=None, description="Estimated size of one checkpoint.")
+
+
+class Check(Resolution):
+    """Answer to a config that was resolved without being submitted."""
+
+    start: Start
+    base: str | None = Field(default=None, description="The base with its version: `water@3`.")
+    base_sha256: str | None = None
+    plan: TransferPlan | None = None
+    plan_pending: str | None = Field(default=None, description="Why there is no plan yet; ask again.")
+    inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
+    hints: CostHints
 
 
 class Progress(View):
@@ -162,6 +213,51 @@ class JobDetail(JobView):
     attempts: list[AttemptView] = []
     datasets: list[str] = []
     stop_reason: str | None = None
+    start: Start = Start()
+    base: str | None = Field(default=None, description="The base model with its version: `water@3`.")
+    base_sha256: str | None = None
+    plan: TransferPlan | None = None
+    inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
+
+
+class Provenance(View):
+    """Where a job's config and weights came from, as `provenance.json`."""
+
+    job_id: int
+    name: str
+    engine: str
+    digest: str
+    seed: int
+    seeds: dict[str, int]
+    datasets: dict[str, str] = Field(description="Content digest by `dataset:NAME@VERSION`.")
+    start: Start
+    base: str | None = None
+    base_sha256: str | None = None
+    config: dict[str, Any]
+    origins: dict[str, Origin]
+    inheritance: list[str]
+    plan: TransferPlan | None = None
+    warnings: list[Notice] = []
+
+
+class LeafDifference(View):
+    """One value that two jobs do not have in common, or have from different origins. None: this job has no such value."""
+
+    pointer: str
+    left: Any = None
+    right: Any = None
+    left_origin: Origin | None = None
+    right_origin: Origin | None = None
+
+
+class JobDiff(View):
+    """What two jobs' resolved configs differ in."""
+
+    left: int
+    right: int
+    same_training: bool = Field(description="Equal digests: the two train the same thing.")
+    values: list[LeafDifference] = Field(description="Leaves with different values.")
+    origins: list[LeafDifference] = Field(description="Leaves with equal values of different origin.")
 
 
 class JobPage(View):

@@ -21,6 +21,12 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 | `PUT /artifacts/{kind}/{key}` | `ArtifactPut` (its blob uploaded first) | `ArtifactView` of the one that stands (first writer wins) |
 | `POST /attempts/{id}/checkpoints` | `CheckpointPut` (its blobs uploaded first) | `CheckpointView` |
 | `POST /attempts/{id}/end` | `End` | `EndAnswer` |
+| `POST /errands/{id}/claim` | `ErrandClaim` | `ErrandGrant`, or 409 `not-claimable` |
+| `GET /errands/{id}/blob` | | the bytes of its file; Range honoured; needs the grant's token |
+| `POST /errands/{id}/result` | `ErrandResult` | 204; 409 `errand-superseded` when somebody else has it now |
+
+An errand is a small piece of work that needs an engine's library but trains nothing: looking into a file of weights, or
+listing the tensors of a model. Workers do them beside their trainings, on the CPU.
 """
 
 from typing import Any, Literal
@@ -28,9 +34,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message, View
-from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, JobKind, JobState, StartMode
+from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, JobKind, JobState, Start
+from app.wire.problems import Problem
+from app.wire.transfer import TransferPlan
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raised when a worker and a server of different values could misunderstand each other."""
 
 METRICS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -111,6 +119,15 @@ class CheckpointGrant(View):
     files: list[CheckpointFile]
 
 
+class BaseGrant(View):
+    """The base model to start from."""
+
+    name: str = Field(description="`water@3`.")
+    file_name: str
+    sha256: str
+    size: int
+
+
 class Claim(View):
     """All that an attempt needs to know."""
 
@@ -129,8 +146,14 @@ class Claim(View):
     seeds: dict[str, int]
     determinism: Determinism
     total_steps: int
-    start_mode: StartMode
-    resume_from: CheckpointGrant | None = None
+    start: Start
+    base: BaseGrant | None = Field(
+        default=None, description="Needed as long as there is no checkpoint of the job's own to go on from."
+    )
+    plan: TransferPlan | None = Field(default=None, description="What becomes of the base's tensors; not for resume.")
+    resume_from: CheckpointGrant | None = Field(
+        default=None, description="The job's newest checkpoint; for start mode resume and before its first, the base."
+    )
     datasets: list[DatasetGrant] = []
     checkpoints: CheckpointPolicy
     file_stem: str = Field(description="Start of every checkpoint's file name: `water-se_e2_a-s42-9f3c2e`.")
@@ -217,3 +240,36 @@ class EndAnswer(View):
     """What the server made of it."""
 
     job_state: JobState
+
+
+ErrandKind = Literal["inspect", "inventory"]
+
+
+class ErrandClaim(Message):
+    """A worker answers the ring for an errand."""
+
+    worker_id: str
+
+
+class ErrandGrant(View):
+    """All that an errand needs to know."""
+
+    errand_id: int
+    kind: ErrandKind
+    engine: str
+    order: dict[str, Any] = Field(description="inventory: what `Engine.inventory_order` returned.")
+    blob_sha256: str | None = Field(default=None, description="inspect: the file.")
+    file_name: str | None = None
+    size: int | None = None
+    token: str
+    lease_s: float
+
+
+class ErrandResult(Message):
+    """What came of an errand: exactly one of the two.
+
+    inspect: `BaseFacts` as JSON, or the problem with the file. inventory: `Inventory`, or why it cannot be built.
+    """
+
+    result: dict[str, Any] | None = None
+    problem: Problem | None = None

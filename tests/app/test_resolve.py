@@ -29,7 +29,7 @@ class Toy:
         yield DataUse("/data", config["data"], DatasetRef.parse(config["data"]))
 
     def resolve(
-        self, config: Mapping[str, Any], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start_mode: str
+        self, config: Mapping[str, Any], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Any, base: Any
     ) -> EngineResolution:
         facts = datasets.get(config["data"])
         if facts is None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
+from app.wire.models import BaseFacts, Inventory
 from worker.rundir import RunSpec
 
 
@@ -59,3 +60,29 @@ class EngineTrainer(Protocol):
 
     def fingerprint(self) -> str:
         """Return SHA-256 over every tensor's name, dtype, shape and bytes, names sorted."""
+
+
+class Errands(Protocol):
+    """A module: what an engine does for the control plane beside training. Runs in a process of its own, under limits."""
+
+    def inspect(self, path: Path, file_name: str) -> BaseFacts:
+        """Look into a file of weights without running any code from it.
+
+        Raises:
+            RefusedFile: It is not what it claims to be; the message says why and what to do.
+        """
+
+    def inventory(self, order: Mapping[str, Any]) -> Inventory:
+        """List the tensors of a model that `Engine.inventory_order` describes.
+
+        Raises:
+            RefusedFile: The library cannot build it.
+        """
+
+
+class RefusedFile(Exception):
+    """A file, or a model, that cannot be used. `str()` is for its owner."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint

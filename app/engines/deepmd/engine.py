@@ -3,8 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.engines.base import DatasetFacts, DataUse, EngineResolution
-from app.engines.deepmd import data, lcurve, naming, resolution, schema
+from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution
+from app.engines.deepmd import data, inventory, lcurve, naming, resolution, schema, transfer
+from app.wire.jobs import Origin, Start
+from app.wire.models import Inventory
+from app.wire.problems import Problem
+from app.wire.transfer import TransferPlan
 
 Json = Any
 
@@ -15,6 +19,7 @@ class DeepmdEngine:
     name = "deepmd"
     title = "DeePMD-kit"
     trainer = "worker.engines.deepmd.trainer:DeepmdTrainer"
+    errands = "worker.engines.deepmd.errands"
     library = "deepmd-kit"
 
     def schema(self) -> dict[str, Json]:
@@ -26,10 +31,26 @@ class DeepmdEngine:
         return data.data_uses(config)
 
     def resolve(
-        self, config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start_mode: str
+        self,
+        config: Mapping[str, Json],
+        *,
+        root_seed: int,
+        datasets: Mapping[str, DatasetFacts],
+        start: Start,
+        base: Base | None,
     ) -> EngineResolution:
         """Complete a submitted config, or say everything that is wrong with it."""
-        return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start_mode=start_mode)
+        return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base)
+
+    def inventory_order(self, config: Mapping[str, Json]) -> dict[str, Json]:
+        """Return the model section, without what leaves its tensors as they are."""
+        return inventory.order(config)
+
+    def plan(
+        self, config: Mapping[str, Json], origins: Mapping[str, Origin], start: Start, base: Base, inventory: Inventory
+    ) -> TransferPlan | list[Problem]:
+        """Say what becomes of every tensor, or why that may not be."""
+        return transfer.plan(config, origins, start, base, inventory)
 
     def artifact_keys(self, config: Mapping[str, Json], dataset_digests: Mapping[str, str]) -> Mapping[str, str]:
         """Return the keys of `statistics` and `neighbours`."""

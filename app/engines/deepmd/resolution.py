@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from dargs.dargs import ArgumentError
 
-from app.engines.base import DatasetFacts, EngineResolution
+from app.engines.base import Base, DatasetFacts, EngineResolution
 from app.engines.deepmd.check import Checked, check
 from app.engines.deepmd.data import settle_data
 from app.engines.deepmd.document import Way, nearest
@@ -22,7 +22,7 @@ from app.engines.deepmd.support_checks import check_support
 from app.engines.deepmd.tasks import Expanded, expand, fold, is_multi_task
 from app.engines.documents import leaves, lookup, pointer
 from app.engines.layers import Layer, Merged, merge
-from app.wire.jobs import LosingCandidate, Origin
+from app.wire.jobs import LosingCandidate, Origin, Start
 from app.wire.problems import Notice, Problem
 
 Json = Any
@@ -30,7 +30,7 @@ Kind = TypeVar("Kind", bound=Problem)
 
 
 def resolve(
-    config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start_mode: str
+    config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Start, base: Base | None
 ) -> EngineResolution:
     """Complete a submitted config, or say everything that is wrong with it."""
     migrated = migrate(config)
@@ -45,7 +45,7 @@ def resolve(
     way.add(checked.moves, migration=True)
     for at, note in migrated.computed.items():
         draft.changed[at] = draft.origin(at).model_copy(update={"note": note})
-    _check_start(draft, start_mode)
+    _check_start(draft, start.mode)
     check_support(draft)
     check_ranges(draft)
     check_models(draft)

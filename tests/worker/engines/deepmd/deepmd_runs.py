@@ -123,7 +123,7 @@ class Runs:
             run.artifacts_in.symlink_to(artifacts_from.artifacts_out)
         given = {
             "engine": "deepmd", "job_name": "t", "submitted": {}, "datasets": {"cu@1": "d" * 64}, "seed": 1, "seeds": {},
-            "determinism": "strict", "start_mode": "scratch", "checkpoints": {"every_steps": 4}, "file_stem": "t-s1",
+            "determinism": "strict", "start": {"mode": "scratch"}, "checkpoints": {"every_steps": 4}, "file_stem": "t-s1",
             "threads": 1, "total_steps": config["training"]["numb_steps"], "config": config,
         }  # fmt: skip
         write_json(run.spec, RunSpec.model_validate({**given, **spec}))

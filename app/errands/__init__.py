@@ -1,0 +1,1 @@
+"""Errands that workers do for the control plane."""
