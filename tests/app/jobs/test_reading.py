@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from app.wire.worker import PROTOCOL_VERSION
 from tests.conftest import counted_queries
 
 
@@ -176,5 +177,5 @@ def test_health_says_which_part_is_away(anonymous):
 
 def test_versions_are_told(client):
     version = client.get("/api/v1/version").json()
-    assert version["protocol"] == 1
+    assert version["protocol"] == PROTOCOL_VERSION
     assert version["engines"] == {"deepmd": "3.2.0"}
