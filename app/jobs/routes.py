@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from pydantic import StringConstraints
 
 from app import auth
 from app.artifacts.store import Blobs
 from app.artifacts.transfer import content_disposition, download
 from app.db import ReadSession, WriteSession, reading
 from app.engines.registry import ENGINES
-from app.jobs import bundle, checkpoints, logs, service, submission, timeline, transitions, uploads
+from app.jobs import bundle, checkpoints, leaves, logs, service, submission, timeline, transitions, uploads
 from app.jobs.reading import IdempotencyKey, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
@@ -27,6 +28,7 @@ router = APIRouter(
 )
 
 JobId = Annotated[int, Path(ge=1, lt=2**63)]
+Where = Annotated[str, StringConstraints(max_length=1000)]
 Number = Annotated[int | None, Query(alias="attempt", ge=1, lt=2**31, description="Execution; default: the newest.")]
 
 SUBMIT_BODY: dict[str, Any] = {
@@ -104,11 +106,15 @@ def list_jobs(
     engine: str | None = None,
     name: Annotated[str | None, Query(description="Part of the name, in any case.")] = None,
     tag: str | None = None,
+    where: Annotated[
+        list[Where],
+        Query(max_length=20, description=f"On the resolved config: {leaves.EXAMPLES}. Several must all hold."),
+    ] = [],  # noqa: B006 - FastAPI copies it
     cursor: str | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """List jobs, newest first."""
-    filters = service.Filters(states=state, engine=engine, name=name, tag=tag)
+    filters = service.Filters(states=state, engine=engine, name=name, tag=tag, where=where)
     return service.listed(session, filters, cursor=cursor, limit=limit)
 
 

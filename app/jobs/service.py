@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, load_only
 from app.engines import registry
 from app.engines.base import Engine
 from app.errors import Invalid, NotFound
+from app.jobs import leaves
 from app.tables import Attempt, Dataset, Job, JobDataset
 from app.wire.jobs import AttemptView, JobDetail, JobPage, JobView, Progress
 from app.wire.problems import Problem
@@ -34,6 +35,8 @@ class Filters:
     engine: str | None = None
     name: str | None = None
     tag: str | None = None
+    where: Sequence[str] = ()
+    """Expressions on the resolved config, all of which hold (`leaves.matching`)."""
 
 
 def get(session: Session, job_id: int) -> Job:
@@ -80,6 +83,7 @@ def _conditions(session: Session, filters: Filters) -> list[ColumnElement[bool]]
         conditions.append(Job.name.icontains(filters.name, autoescape=True))
     if filters.tag is not None:
         conditions.append(_has_tag(session, filters.tag))
+    conditions += leaves.matching(filters.where)
     return conditions
 
 

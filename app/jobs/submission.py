@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -14,9 +14,9 @@ from app.datasets.service import facts
 from app.engines import registry
 from app.engines.base import Engine
 from app.errors import Invalid
-from app.jobs import transitions
+from app.jobs import leaves, transitions
 from app.jobs.timeline import tell
-from app.tables import Dataset, Job, JobDataset
+from app.tables import Dataset, Job, JobDataset, JobLeaf
 from app.wire.datasets import DatasetRef
 from app.wire.jobs import MAX_SEED, JobSubmit, Resolution
 from app.wire.problems import Problem
@@ -134,6 +134,7 @@ def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tupl
         return earlier, False
     for dataset_id in sorted({row.id for row in prepared.datasets.values()}):
         session.add(JobDataset(job_id=job.id, dataset_id=dataset_id))
+    session.execute(insert(JobLeaf), leaves.rows(job.id, prepared.resolution.config, prepared.resolution.origins))
     transitions.enqueue(session, job)
     for notice in prepared.resolution.warnings:
         tell(session, job.id, "warning", notice.message, data=notice.model_dump(exclude_none=True))

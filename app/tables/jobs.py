@@ -41,6 +41,8 @@ class Job(Base):
     """`TransferPlan`; None without a base, for start mode resume, and while the job is checking."""
     inventory_errand_id: Mapped[int | None] = mapped_column(ForeignKey("errands.id"), index=True)
     """The errand that a checking job waits for before its plan can be made."""
+    start_step: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Step that its base has reached, in start mode resume: the training goes on from there. 0 in all others."""
     file_stem: Mapped[str] = mapped_column(String(160))
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
 

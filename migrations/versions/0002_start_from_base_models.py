@@ -5,7 +5,9 @@ Revises: 0001
 Create Date: 2026-11-20 19:36:28.195269
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -97,6 +99,7 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("inventory_errand_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True)
         )
+        batch_op.add_column(sa.Column("start_step", sa.BigInteger(), nullable=False, server_default="0"))
         batch_op.create_index(batch_op.f("ix_jobs_base_model_id"), ["base_model_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_inventory_errand_id"), ["inventory_errand_id"], unique=False)
         batch_op.create_foreign_key(
@@ -107,6 +110,50 @@ def upgrade() -> None:
         )
         batch_op.drop_column("start_mode")
 
+    _list_leaves()
+
+
+def _list_leaves() -> None:
+    """Fill `job_leaves` for the jobs there are: what new jobs get when they are submitted."""
+    jobs = sa.table("jobs", sa.column("id"), sa.column("resolved", sa.JSON), sa.column("origins", sa.JSON))
+    columns = ("job_id", "pointer", "name", "origin", "number", "text")
+    leaves = sa.table("job_leaves", *(sa.column(name) for name in columns))
+    connection = op.get_bind()
+    # A few at a time: a config and its origins are some hundred kilobytes.
+    newest = 0
+    while found := connection.execute(sa.select(jobs).where(jobs.c.id > newest).order_by(jobs.c.id).limit(100)).all():
+        rows = [row for job in found for row in _rows(*job)]
+        if rows:
+            connection.execute(sa.insert(leaves), rows)
+        newest = found[-1].id
+
+
+def _rows(job_id: int, resolved: Any, origins: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for pointer, value in _leaves(resolved):
+        name = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        if pointer in origins and len(pointer) <= 500 and len(name) <= 200:
+            yield {
+                "job_id": job_id,
+                "pointer": pointer,
+                "name": name,
+                "origin": origins[pointer]["origin"],
+                "number": float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None,
+                "text": json.dumps(value, ensure_ascii=False, sort_keys=True)[:500],
+            }
+
+
+def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield pointer and value of every leaf: what is neither an object with members nor a list with an object in it."""
+    if isinstance(value, dict) and value:
+        members = list(value.items())
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        members = [(str(index), item) for index, item in enumerate(value)]
+    else:
+        yield at, value
+        return
+    for key, member in members:
+        yield from _leaves(member, at + "/" + key.replace("~", "~0").replace("/", "~1"))
+
 
 def downgrade() -> None:
     """Go back to the schema before."""
@@ -116,6 +163,7 @@ def downgrade() -> None:
         batch_op.drop_constraint(batch_op.f("fk_jobs_inventory_errand_id_errands"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_jobs_inventory_errand_id"))
         batch_op.drop_index(batch_op.f("ix_jobs_base_model_id"))
+        batch_op.drop_column("start_step")
         batch_op.drop_column("inventory_errand_id")
         batch_op.drop_column("plan")
         batch_op.drop_column("base_model_id")
