@@ -27,6 +27,20 @@ def parts(text: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
 
 
+def dotted(at: str) -> str:
+    """Return a pointer as people write it: `/training/numb_steps` is `training.numb_steps`."""
+    text = ""
+    for part in parts(at):
+        text += f"[{part}]" if part.isdigit() else f".{part}"
+    return text.lstrip(".") or "the config"
+
+
+def short(value: Any) -> str:
+    """Return a value as a message shows it: as it stands in JSON, cut at 60 characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
 def lookup(document: Any, text: str) -> Any:
     """Return the value that a JSON pointer names.
 

@@ -1,11 +1,12 @@
 """A submitted config on its way into DeePMD-kit's current form, with the way back to what was submitted."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.engines.documents import dotted as dotted
 from app.engines.documents import lookup, parts, pointer
+from app.engines.documents import short as short
 
 Json = Any
 
@@ -65,17 +66,3 @@ def nearest(submitted: Mapping[str, Json], at: str) -> str:
     while steps and not given(submitted, pointer(*steps)):
         steps.pop()
     return pointer(*steps)
-
-
-def dotted(at: str) -> str:
-    """Return a pointer as people write it: `/training/numb_steps` is `training.numb_steps`."""
-    text = ""
-    for part in parts(at):
-        text += f"[{part}]" if part.isdigit() else f".{part}"
-    return text.lstrip(".") or "the config"
-
-
-def short(value: Json) -> str:
-    """Return a value as a message shows it: as it stands in JSON, cut at 60 characters."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
