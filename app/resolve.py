@@ -2,13 +2,17 @@
 
 import difflib
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
+from typing import TypeVar
 
 from app.engines.base import Base, DatasetFacts, DataUse, Engine, EngineResolution
 from app.engines.documents import canonical, leaves, malformed
 from app.wire.jobs import JobSubmit, Resolution, Start
 from app.wire.problems import Problem
+
+P = TypeVar("P", bound=Problem)
 
 
 def resolve(
@@ -22,28 +26,109 @@ def resolve(
 ) -> Resolution | list[Problem]:
     """Complete a submitted config, or return everything that is wrong with it.
 
-    `datasets` maps the text of each reference in the config (`engine.data_uses`) to what it stands for; a reference
-    that is absent does not exist. `known` are the names of all datasets, to suggest a near one. Pointers of problems
-    and warnings are into `submit.config`.
+    `datasets` maps the text of each reference (`data_uses`) to what it stands for; a reference that is absent does not
+    exist. `known` are the names of all datasets, to suggest a near one. A `base` that the submission names but that is
+    not given is reported by the caller: the answer is then a list, possibly empty, of what else is wrong. Pointers of
+    problems and warnings are into the submission: `/config/…`, `/start/…`, `/seed`.
     """
-    problems = malformed(submit.config)
+    problems = _below("/config", malformed(submit.config))
     if problems:
         return problems
-    problems = list(_missing_data(engine.data_uses(submit.config), datasets, known))
-    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=submit.start, base=base)
-    problems += answer.problems
-    if problems:
+    start = submit.start
+    problems = [*_start_problems(start, engine, base), *_seed_problems(submit, base)]
+    base = base if base and start.mode != "scratch" and base.facts.engine == engine.name else None
+    kept = _kept_seed(start, base)
+    root_seed = root_seed if kept is None else kept
+    problems += _missing_data(data_uses(engine, submit, base), datasets, known, base)
+    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=start, base=base)
+    problems += _below("/start", answer.start_problems) + _below("/config", answer.problems)
+    if problems or (base is None and start.mode != "scratch"):
         return problems
     check_origins(answer)
     return Resolution(
         config=answer.config,
         origins=answer.origins,
-        digest=identity(engine, answer, datasets, submit.start, base),
+        digest=identity(engine, answer, datasets, start, base),
         seed=root_seed,
         seeds=answer.seeds,
         total_steps=answer.total_steps,
-        warnings=answer.warnings,
+        warnings=_below("/config", answer.warnings),
     )
+
+
+def data_uses(engine: Engine, submit: JobSubmit, base: Base | None) -> list[DataUse]:
+    """Return every data reference of a submission, with pointers into it.
+
+    A resumed training inherits its data: what of them the submission does not name itself is listed too, with
+    `/start/base` for a pointer.
+    """
+    own = list(engine.data_uses(submit.config))
+    uses = [replace(use, pointer=f"/config{use.pointer}") for use in own]
+    config = base.facts.config if base and submit.start.mode == "resume" else None
+    named = {_section(use) for use in own}
+    inherited = engine.data_uses(config) if config else ()
+    return uses + [replace(use, pointer=_OF_BASE) for use in inherited if _section(use) not in named]
+
+
+_OF_BASE = "/start/base"
+
+
+def _section(use: DataUse) -> str:
+    """Return the place of the list that a reference stands in, or its own."""
+    head, _, last = use.pointer.rpartition("/")
+    return head if last.isdigit() else use.pointer
+
+
+def _below(head: str, problems: Iterable[P]) -> list[P]:
+    """Turn pointers into a part of the submission into pointers into the submission."""
+    return [
+        problem if problem.pointer is None else problem.model_copy(update={"pointer": head + problem.pointer})
+        for problem in problems
+    ]
+
+
+def _start_problems(start: Start, engine: Engine, base: Base | None) -> Iterator[Problem]:
+    if start.mode in _TAKES_NO:
+        why, keys, hint = _TAKES_NO[start.mode]
+        for key in keys:
+            value = getattr(start, key)
+            if value not in (None, [], {}, "reuse", ""):
+                message = f"start.mode {start.mode} {why}, so it has no start.{key}"
+                yield Problem(code="contradiction", message=message, pointer=f"/start/{key}", hint=hint)
+    if start.mode == "scratch":
+        return
+    if not start.base:
+        message = f"start.mode {start.mode} needs start.base: what to start from"
+        hint = "Name a base model, such as water or water@3, or a checkpoint of a job: job:17 or job:17@4000."
+        yield Problem(code="missing-key", message=message, pointer="/start", hint=hint)
+    if base and base.facts.engine != engine.name:
+        message = f"{base.name} is a model of {base.facts.engine}, but the submission is for {engine.name}"
+        hint = f"Choose a base of {engine.name}, or engine: {base.facts.engine}."
+        yield Problem(code="wrong-engine", message=message, pointer=_OF_BASE, hint=hint)
+
+
+_TAKES_NO = {
+    "scratch": (
+        "starts from seeds alone", ("base", "branch", "fitting", "allow"), "Choose mode init or finetune, or remove it."
+    ),
+    "resume": (
+        "takes its checkpoint as it is", ("branch", "fitting", "allow"), "Remove it, or choose mode init or finetune."
+    ),
+}  # fmt: skip
+"""Why a mode has no use for some keys of `Start`, which, and what to do."""
+
+
+def _seed_problems(submit: JobSubmit, base: Base | None) -> Iterator[Problem]:
+    kept = _kept_seed(submit.start, base)
+    if base and kept is not None and submit.seed not in (None, kept):
+        message = f"seed is {submit.seed}, but {base.name} was trained with {kept}: a resumed training keeps its seed"
+        hint = "Leave it out, or choose mode init for a new training from these weights."
+        yield Problem(code="contradicts-base", message=message, pointer="/seed", hint=hint)
+
+
+def _kept_seed(start: Start, base: Base | None) -> int | None:
+    """Return the root seed that a resumed training keeps, if there is one."""
+    return base.facts.seed if base and start.mode == "resume" else None
 
 
 def identity(
@@ -62,17 +147,17 @@ def identity(
                 "config": answer.config,
                 "seeds": answer.seeds,
                 "datasets": {f"{facts.name}@{facts.version}": facts.digest for facts in datasets.values()},
-                "start": _beginning(start, base),
+                "start": _beginning(answer, start, base),
             }
         ).encode()
     ).hexdigest()
 
 
-def _beginning(start: Start, base: Base | None) -> dict[str, object]:
+def _beginning(answer: EngineResolution, start: Start, base: Base | None) -> dict[str, object]:
     """Return what of a start decides the first weights. What may differ (`allow`) does not: the config shows what does."""
     if base is None:
         return {"mode": start.mode}
-    return {"mode": start.mode, "base": base.sha256, "branch": start.branch, "fitting": start.fitting}
+    return {"mode": start.mode, "base": base.sha256, "tasks": answer.beginning}
 
 
 def check_origins(answer: EngineResolution) -> None:
@@ -85,13 +170,21 @@ def check_origins(answer: EngineResolution) -> None:
 
 
 def _missing_data(
-    uses: Iterator[DataUse], datasets: Mapping[str, DatasetFacts], known: Collection[str]
+    uses: Iterable[DataUse], datasets: Mapping[str, DatasetFacts], known: Collection[str], base: Base | None
 ) -> Iterator[Problem]:
     for use in uses:
         if use.ref is None:
             yield _not_a_reference(use)
+        elif use.text not in datasets and use.pointer == _OF_BASE and base:
+            yield _lost_dataset(use, base)
         elif use.text not in datasets:
             yield _unknown_dataset(use.ref.name, use, known)
+
+
+def _lost_dataset(use: DataUse, base: Base) -> Problem:
+    message = f"{base.name} was trained with {use.text}, which this server does not have"
+    hint = "Add it under this name, or name other data in the config."
+    return Problem(code="unknown-dataset", message=message, pointer=use.pointer, hint=hint)
 
 
 def _not_a_reference(use: DataUse) -> Problem:

@@ -22,6 +22,8 @@ class DataUse:
     text: str
     """The text found there; `ref` is None when it is not a dataset reference (a file path, say)."""
     ref: DatasetRef | None
+    validates: bool = False
+    """Data that nothing is trained on."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class EngineResolution:
     warnings: list[Notice] = field(default_factory=list)
     start_problems: list[Problem] = field(default_factory=list)
     """What is wrong with `Start` itself, with pointers into it: `/branch`."""
+    beginning: dict[str, Json] = field(default_factory=dict)
+    """Which part of the base each task starts from, and how: equal for submissions that mean the same."""
 
 
 class Engine(Protocol):

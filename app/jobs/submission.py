@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
@@ -20,8 +20,6 @@ from app.tables import Dataset, Job, JobDataset, JobLeaf
 from app.wire.datasets import DatasetRef
 from app.wire.jobs import MAX_SEED, JobSubmit, Resolution
 from app.wire.problems import Problem
-
-P = TypeVar("P", bound=Problem)
 
 MAX_STEPS = 2**53
 """Steps are counted in JSON numbers, which browsers read as 64-bit floats."""
@@ -67,14 +65,12 @@ def prepare(session: Session, submit: JobSubmit) -> Prepared:
         root_seed=seed,
         known=list(session.scalars(select(Dataset.name).distinct())),
     )
-    problems = answer if isinstance(answer, list) else []
-    problems = [_below_config(problem) for problem in problems] + list(_foreign_data(engine, datasets))
+    problems = [*(answer if isinstance(answer, list) else []), *_foreign_data(engine, datasets)]
     if isinstance(answer, list) or problems:
         raise Invalid(problems)
     if answer.total_steps > MAX_STEPS:
         message = f"{answer.total_steps} steps are more than any training has"
         raise Invalid([Problem(code="out-of-range", message=message, pointer="/config")])
-    answer = answer.model_copy(update={"warnings": [_below_config(notice) for notice in answer.warnings]})
     return Prepared(engine, submit, answer, datasets)
 
 
@@ -88,12 +84,6 @@ def find_engine(name: str) -> Engine:
             [Problem(code="unknown-engine", message=message, pointer="/engine", hint=f"There is: {there_are}.")]
         )
     return engine
-
-
-def _below_config(problem: P) -> P:
-    """Turn a pointer into the config into one into the submission."""
-    pointer = None if problem.pointer is None else f"/config{problem.pointer}"
-    return problem.model_copy(update={"pointer": pointer})
 
 
 def _datasets(session: Session, engine: Engine, config: Mapping[str, Any]) -> dict[str, Dataset]:

@@ -62,7 +62,7 @@ def problem(config: dict[str, Any]) -> Any:
 
 def test_a_near_name_is_suggested() -> None:
     found = problem({"data": "dataset:coper"})
-    assert (found.code, found.pointer) == ("unknown-dataset", "/data")
+    assert (found.code, found.pointer) == ("unknown-dataset", "/config/data")
     assert found.hint == "Did you mean dataset:copper?"
 
 

@@ -45,7 +45,6 @@ def resolve(
     way.add(checked.moves, migration=True)
     for at, note in migrated.computed.items():
         draft.changed[at] = draft.origin(at).model_copy(update={"note": note})
-    _check_start(draft, start.mode)
     check_support(draft)
     check_ranges(draft)
     check_models(draft)
@@ -89,16 +88,6 @@ def _back(draft: Draft, problems: Iterable[Kind]) -> list[Kind]:
         problem.model_copy(update={"pointer": nearest(draft.submitted, draft.way.back(problem.pointer or "").pointer)})
         for problem in problems
     ]
-
-
-def _check_start(draft: Draft, start_mode: str) -> None:
-    if start_mode != "scratch":
-        message = (
-            f"start.mode {start_mode!r} needs a base model or a checkpoint to start from, which is not supported yet"
-        )
-        draft.problems.append(
-            Problem(code="unsupported", message=message, pointer=None, hint="Use start.mode scratch.")
-        )
 
 
 def _refused(draft: Draft) -> EngineResolution:

@@ -48,7 +48,15 @@ def resolve_input(config: Any, *, seed: int = ROOT_SEED, mode: str = "scratch") 
         if facts and use.ref and use.ref.version in (None, facts.version):
             datasets[use.text] = facts
     submit = JobSubmit(config=config, start={"mode": mode})
-    return resolve(ENGINE, submit, datasets=datasets, root_seed=seed, known=list(known))
+    answer = resolve(ENGINE, submit, datasets=datasets, root_seed=seed, known=list(known))
+    if isinstance(answer, list):
+        return _in_config(answer)
+    return answer.model_copy(update={"warnings": _in_config(answer.warnings)})
+
+
+def _in_config(problems: list[Any]) -> list[Any]:
+    """Return problems whose pointers into the config are shown without `/config`, as the cases write them."""
+    return [item.model_copy(update={"pointer": (item.pointer or "").removeprefix("/config")}) for item in problems]
 
 
 def change(config: dict[str, Any], changes: dict[str, Any], removed: list[str]) -> dict[str, Any]:
