@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Path, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.db import reading
 from app.errors import Conflict, Forbidden, Unauthorized
 from app.settings import Settings
-from app.tables import Attempt, LoginCode, Token
+from app.tables import Attempt, Errand, LoginCode, Token
 from app.tables.base import now
 
 SESSION_COOKIE = "cairn_session"
@@ -53,6 +53,14 @@ class AttemptIdentity:
     number: int
 
 
+@dataclass(frozen=True)
+class ErrandIdentity:
+    """A worker that has taken an errand, by the token that its claim returned."""
+
+    id: int
+    token_sha256: str
+
+
 def hash_token(token: str) -> str:
     """Return what is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
@@ -86,6 +94,13 @@ def superseded(number: int, state: str) -> Conflict:
     """Return the error that makes a worker kill its trainer and forget the attempt."""
     return Conflict(
         f"attempt {number} is over ({state}); whatever it still does no longer counts", code="attempt-superseded"
+    )
+
+
+def errand_superseded(errand_id: int) -> Conflict:
+    """Return the error that makes a worker forget an errand."""
+    return Conflict(
+        f"errand {errand_id} is not this worker's (any more); what it found does not count", code="errand-superseded"
     )
 
 
@@ -231,6 +246,27 @@ def attempt(
         return AttemptIdentity(row.id, row.job_id, row.number)
 
 
+def errand(
+    errand_id: Annotated[int, Path(ge=1, lt=2**63)],
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> ErrandIdentity:
+    """Return the errand of the address, when the token sent is the one of whoever has it now.
+
+    Raises:
+        Conflict: `errand-superseded`: it is not, whatever it once was.
+    """
+    if credentials is None:
+        raise Unauthorized("this needs the token of an errand")
+    digest = hash_token(credentials.credentials)
+    with reading(request.app.state.sessions) as session:
+        holds = (Errand.id == errand_id, Errand.state == "taken", Errand.token_sha256 == digest)
+        if session.scalar(select(Errand.id).where(*holds)) is None:
+            raise errand_superseded(errand_id)
+    return ErrandIdentity(errand_id, digest)
+
+
 CurrentUser = Annotated[User, Depends(user)]
 CurrentWorker = Annotated[WorkerIdentity, Depends(worker)]
 CurrentAttempt = Annotated[AttemptIdentity, Depends(attempt)]
+CurrentErrand = Annotated[ErrandIdentity, Depends(errand)]

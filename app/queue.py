@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -9,21 +10,21 @@ from redis import Redis, RedisError
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
-from app.wire.doorbell import TASK_NAME, queue_name
+from app.wire.doorbell import ERRAND_TASK_NAME, TASK_NAME, errand_queue_name, queue_name
 
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 REST_AFTER_FAILURE_S = 5.0
 """After a failure nothing is sent for this long: with the broker down, one request in five seconds waits, not all.
-Rings that are not sent are not lost: the reconciler rings every job that still waits when a worker is free.
+Rings that are not sent are not lost: the reconciler rings for all that still waits when a worker is there.
 """
 
 _PENDING = "cairn.rings"
 
 
 class Doorbell:
-    """Rings for (job, attempt) on the queue of an engine."""
+    """Rings for (job, attempt), or for an errand, on the queues of an engine."""
 
     def __init__(self, redis_url: str) -> None:
         self._redis_url = redis_url
@@ -40,14 +41,21 @@ class Doorbell:
         )
 
     def ring(self, engine: str, job_id: int, attempt: int) -> bool:
-        """Publish one message; return whether the broker took it. Never raises for a broker that is away."""
+        """Ring for a job; return whether the broker took it. Never raises for a broker that is away."""
+        return self._send(TASK_NAME, (job_id, attempt), queue_name(engine), f"job {job_id}")
+
+    def ring_errand(self, engine: str, errand_id: int) -> bool:
+        """Ring for an errand, as `ring` does for a job."""
+        return self._send(ERRAND_TASK_NAME, (errand_id,), errand_queue_name(engine), f"errand {errand_id}")
+
+    def _send(self, task: str, arguments: tuple[int, ...], queue: str, what: str) -> bool:
         if time.monotonic() < self._silent_until:
             return False
         try:
-            self._celery.send_task(TASK_NAME, (job_id, attempt), queue=queue_name(engine), retry=False)
+            self._celery.send_task(task, arguments, queue=queue, retry=False)
         except (OperationalError, OSError) as error:
             self._silent_until = time.monotonic() + REST_AFTER_FAILURE_S
-            log.warning("the broker is away, job %s will be rung later: %s", job_id, error)
+            log.warning("the broker is away, %s will be rung later: %s", what, error)
             return False
         return True
 
@@ -72,8 +80,17 @@ def celery_url(redis_url: str) -> str:
 
 
 def ring_after_commit(session: Session, engine: str, job_id: int, attempt: int) -> None:
-    """Ring once this session has committed; a rollback drops it."""
-    session.info.setdefault(_PENDING, []).append((engine, job_id, attempt))
+    """Ring for a job once this session has committed; a rollback drops it."""
+    _after_commit(session, lambda doorbell: doorbell.ring(engine, job_id, attempt))
+
+
+def ring_errand_after_commit(session: Session, engine: str, errand_id: int) -> None:
+    """Ring for an errand once this session has committed; a rollback drops it."""
+    _after_commit(session, lambda doorbell: doorbell.ring_errand(engine, errand_id))
+
+
+def _after_commit(session: Session, ring: Callable[[Doorbell], object]) -> None:
+    session.info.setdefault(_PENDING, []).append(ring)
 
 
 def connect(sessions: sessionmaker[Session], doorbell: Doorbell) -> None:
@@ -83,7 +100,7 @@ def connect(sessions: sessionmaker[Session], doorbell: Doorbell) -> None:
         if session.in_nested_transaction():
             return
         for ring in session.info.pop(_PENDING, ()):
-            doorbell.ring(*ring)
+            ring(doorbell)
 
     def drop(session: Session, ended: SessionTransaction) -> None:
         if not ended.nested:

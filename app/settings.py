@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         default=30.0, description="Seconds without a heartbeat after which an attempt counts as lost."
     )
+    errand_s: float = Field(
+        default=300.0, description="Seconds a worker may take for an errand, such as looking into a file of weights."
+    )
     reconcile_s: float = Field(default=5.0, description="Seconds between runs of reaper and reconciler.")
     max_attempts: int = Field(
         default=5, description="Killed or lost executions in a row, without a newer checkpoint, that fail a job."

@@ -2,19 +2,24 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from app.artifacts import service as blobs
 from app.artifacts.store import Blobs
-from app.auth import CurrentAttempt, CurrentWorker
-from app.db import WriteSession, reading
+from app.artifacts.transfer import download
+from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker
+from app.db import ReadSession, WriteSession, reading
+from app.errands import service as errands
+from app.errors import NotFound
+from app.fleet import outcomes
 from app.fleet import service as fleet
 from app.jobs import checkpoints, leases, logs, timeline, transitions
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
-from app.tables import Attempt, Checkpoint, Dataset, JobDataset
+from app.tables import Attempt, Blob, Checkpoint, Dataset, Errand, JobDataset
 from app.wire.jobs import CheckpointPolicy, CheckpointView
 from app.wire.worker import (
     AttemptEvents,
@@ -25,6 +30,8 @@ from app.wire.worker import (
     DatasetGrant,
     End,
     EndAnswer,
+    ErrandClaim,
+    ErrandGrant,
     Heartbeat,
     HeartbeatAnswer,
     Hello,
@@ -193,7 +200,7 @@ def checkpoint(
     row = checkpoints.register(session, store, attempt, message)
     dropped = checkpoints.retain(session, attempt.job_id)
     if dropped:
-        background.add_task(checkpoints.sweep, request.app.state.sessions, store, dropped)
+        background.add_task(blobs.sweep, request.app.state.sessions, store, dropped)
     return checkpoints.view(row)
 
 
@@ -204,3 +211,45 @@ def end(message: End, attempt: CurrentAttempt, session: WriteSession, settings: 
         session, attempt.id, message.outcome, step=message.step, cause=message.cause, settings=settings
     )
     return EndAnswer.model_validate({"job_state": state})
+
+
+@router.post("/errands/{errand_id}/claim")
+def claim_errand(
+    errand_id: Annotated[int, Path(ge=1, lt=2**63)],
+    message: ErrandClaim,
+    _: CurrentWorker,
+    session: WriteSession,
+    settings: CurrentSettings,
+) -> ErrandGrant:
+    """A worker takes an errand."""
+    claimed = errands.claim(session, errand_id, fleet.get(session, message.worker_id), settings)
+    errand = claimed.errand
+    blob = session.get(Blob, errand.blob_sha256) if errand.blob_sha256 else None
+    return ErrandGrant.model_validate(
+        {
+            "errand_id": errand.id,
+            "kind": errand.kind,
+            "engine": errand.engine,
+            "order": errand.order,
+            "blob_sha256": errand.blob_sha256,
+            "file_name": errand.file_name,
+            "size": blob and blob.size,
+            "token": claimed.token,
+            "lease_s": settings.errand_s,
+        }
+    )
+
+
+@router.get("/errands/{errand_id}/blob")
+def errand_blob(request: Request, holder: CurrentErrand, session: ReadSession, store: Blobs) -> Response:
+    """Send the file that an errand is about; Range and conditional requests are honoured."""
+    sha256 = session.get_one(Errand, holder.id).blob_sha256
+    if sha256 is None:
+        raise NotFound(f"errand {holder.id} is about no file")
+    return download(request, store, sha256)
+
+
+@router.post("/errands/{errand_id}/result", status_code=204)
+def errand_result(body: Bytes, holder: CurrentErrand, session: WriteSession) -> None:
+    """What came of an errand. An answer that is not in the agreed form is why it is refused."""
+    outcomes.settle(session, errands.finish(session, holder, body))

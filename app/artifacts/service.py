@@ -1,14 +1,18 @@
-"""Rows of blobs and artifacts, and who may read what."""
+"""Rows of blobs and artifacts, who may read what, and what nothing refers to any more."""
 
-from sqlalchemy import exists, select
+from collections.abc import Collection, Iterator
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, Exists, delete, exists, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.errors import BlobMissing, DigestMismatch
 from app.artifacts.store import BlobStore, Digests
 from app.auth import AttemptIdentity
+from app.db import reading
 from app.errors import Conflict, Forbidden, NotFound
-from app.tables import Artifact, Blob, Checkpoint, CheckpointFile, Dataset, JobDataset
+from app.tables import Artifact, Base, BaseModel, Blob, Checkpoint, CheckpointFile, Dataset, Errand, Job, JobDataset
 from app.wire.worker import ArtifactPut, ArtifactView
 
 
@@ -21,10 +25,14 @@ def record_blob(session: Session, digests: Digests) -> Blob:
     return found
 
 
-def insert_if_absent(session: Session, table: type[Blob | Artifact], **values: object) -> None:
-    """Insert a row unless one with its key is there, also when somebody else inserts it at this moment."""
+def insert_if_absent(session: Session, table: type[Blob | Artifact | Errand], **values: object) -> bool:
+    """Insert a row unless one with its key is there, also when somebody else inserts it at this moment.
+
+    Returns whether it is new.
+    """
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    inserted = session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return cast("CursorResult[Any]", inserted).rowcount == 1
 
 
 def check_digest(expected: str, digests: Digests) -> None:
@@ -57,7 +65,7 @@ def get_blob(session: Session, store: BlobStore, sha256: str) -> Blob:
 
 
 def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> None:
-    """Raise Forbidden unless the blob is a dataset of the attempt's job, an artifact, or one of the job's checkpoints."""
+    """Raise Forbidden unless the blob is data, a checkpoint or the base of the attempt's job, or an artifact."""
     sources = (
         exists().where(
             Dataset.blob_sha256 == sha256, JobDataset.dataset_id == Dataset.id, JobDataset.job_id == attempt.job_id
@@ -68,12 +76,47 @@ def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> N
             Checkpoint.id == CheckpointFile.checkpoint_id,
             Checkpoint.job_id == attempt.job_id,
         ),
+        exists().where(BaseModel.blob_sha256 == sha256, Job.base_model_id == BaseModel.id, Job.id == attempt.job_id),
     )
     if not any(session.scalar(select(source)) for source in sources):
         raise Forbidden(
-            f"The blob {sha256} is neither a dataset of job {attempt.job_id}, nor one of its checkpoints, nor an artifact.",
+            f"The blob {sha256} is neither a dataset of job {attempt.job_id}, nor its base or one of its checkpoints, nor an artifact.",
             code="blob-not-yours",
         )
+
+
+def hold_blob(session: Session, sha256: str) -> Blob | None:
+    """Return the row of a blob, which nobody can take away before this transaction is over; None: it is gone already."""
+    return session.get(Blob, sha256, with_for_update={"read": True, "key_share": True}, populate_existing=True)
+
+
+def release(session: Session, digests: Collection[str]) -> list[str]:
+    """Forget those of these blobs to which nothing refers any more, and return them.
+
+    The caller removes the bytes after the commit (`sweep`).
+    """
+    if not digests:
+        return []
+    # Locked first: who wants to refer to one of them now waits and then finds it gone, and who just did is seen below.
+    session.execute(select(Blob.sha256).where(Blob.sha256.in_(digests)).order_by(Blob.sha256).with_for_update())
+    statement = delete(Blob).where(Blob.sha256.in_(digests), *(~reference for reference in _references()))
+    return list(session.scalars(statement.returning(Blob.sha256)))
+
+
+def _references() -> Iterator[Exists]:
+    """Yield one condition for every column of the database that can name a blob."""
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            if key.column.table is Blob.__table__:
+                yield exists().where(key.parent == Blob.sha256)
+
+
+def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Collection[str]) -> None:
+    """Remove the bytes of blobs that the database does not know (any more)."""
+    with reading(sessions) as session:
+        back = set(session.scalars(select(Blob.sha256).where(Blob.sha256.in_(digests))))
+    for digest in set(digests) - back:
+        store.remove(digest)
 
 
 def find_artifact(session: Session, kind: str, key: str) -> ArtifactView | None:

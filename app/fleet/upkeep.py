@@ -1,4 +1,4 @@
-"""Background work: leases of the dead expire, and jobs that wait are rung again. Safe in several processes at once."""
+"""Background work: leases of the dead expire, and what waits is rung for again. Safe in several processes at once."""
 
 import logging
 import threading
@@ -11,6 +11,8 @@ from sqlalchemy import CursorResult, or_, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import reading, transaction
+from app.errands import service as errands
+from app.fleet import outcomes
 from app.fleet.service import free_slots
 from app.jobs.transitions import expire
 from app.queue import ring_after_commit
@@ -29,7 +31,7 @@ BATCH = 500
 
 
 def reap(sessions: sessionmaker[Session], settings: Settings) -> int:
-    """End every attempt whose lease has run out, each in a transaction of its own; return how many."""
+    """End every attempt and errand whose lease has run out, each in a transaction of its own; return how many."""
     due = select(Attempt.id).where(Attempt.state == "running", Attempt.lease_expires_at < now())
     with reading(sessions) as session:
         ids = session.scalars(due.order_by(Attempt.lease_expires_at).limit(BATCH)).all()
@@ -44,17 +46,36 @@ def reap(sessions: sessionmaker[Session], settings: Settings) -> int:
         if state is not None:
             ended += 1
             log.warning("attempt %s was not heard of any more; its job is now %s", attempt_id, state)
+    return ended + _reap_errands(sessions, settings)
+
+
+def _reap_errands(sessions: sessionmaker[Session], settings: Settings) -> int:
+    with reading(sessions) as session:
+        ids = errands.overdue(session, settings, BATCH)
+    ended = 0
+    for errand_id in ids:
+        with transaction(sessions) as session:
+            errand = errands.expire(session, errand_id, settings)
+            if errand is None:
+                continue
+            outcomes.settle(session, errand)
+        ended += 1
+        log.warning("the worker of errand %s is gone or too slow; it is %s", errand_id, errand.state)
     return ended
 
 
 def reconcile(sessions: sessionmaker[Session], settings: Settings) -> int:
-    """Ring for jobs that wait and were never rung, or that a free worker should have taken; return how many."""
+    """Ring for jobs and errands that wait and were never rung, or that a worker should have taken; return how many."""
     with reading(sessions) as session:
         waiting = [*_never_rung(session), *_overdue(session, settings)]
+        unanswered = errands.unanswered(session, settings, BATCH)
     rung = 0
     for job_id, rung_at in waiting:
         with transaction(sessions) as session:
             rung += _ring(session, job_id, rung_at)
+    for errand_id, rung_at in unanswered:
+        with transaction(sessions) as session:
+            rung += errands.ring_again(session, errand_id, rung_at)
     return rung
 
 

@@ -1,17 +1,16 @@
 """Checkpoints: registered once their bytes are proven, kept by a policy, continued from when an attempt dies."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from sqlalchemy import Exists, Select, delete, exists, func, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
 
 from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.auth import AttemptIdentity
-from app.db import reading
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs.timeline import tell
-from app.tables import Base, Blob, Checkpoint, CheckpointFile, Job
+from app.tables import Checkpoint, CheckpointFile, Job
 from app.wire import jobs as wire
 from app.wire.problems import Problem
 from app.wire.worker import CheckpointPut
@@ -88,24 +87,7 @@ def retain(session: Session, job_id: int) -> list[str]:
         digests |= {file.blob_sha256 for file in old.files}
         session.delete(old)
     session.flush()
-    statement = delete(Blob).where(Blob.sha256.in_(digests), *(~reference for reference in _references()))
-    return list(session.scalars(statement.returning(Blob.sha256))) if digests else []
-
-
-def _references() -> Iterator[Exists]:
-    """Yield one condition for every column of the database that can name a blob."""
-    for table in Base.metadata.sorted_tables:
-        for key in table.foreign_keys:
-            if key.column.table is Blob.__table__:
-                yield exists().where(key.parent == Blob.sha256)
-
-
-def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Sequence[str]) -> None:
-    """Remove the bytes of blobs that the database does not know (any more)."""
-    with reading(sessions) as session:
-        back = set(session.scalars(select(Blob.sha256).where(Blob.sha256.in_(digests))))
-    for digest in set(digests) - back:
-        store.remove(digest)
+    return blobs.release(session, digests)
 
 
 def _newest_first(job_id: int) -> Select[Checkpoint]:
