@@ -17,6 +17,7 @@ from app.jobs.metrics_routes import router as metrics_router
 from app.jobs.routes import router as job_router
 from app.jobs.stream import Hub
 from app.jobs.stream_routes import router as stream_router
+from app.models.routes import router as model_router
 from app.settings import Settings, get_settings
 from app.shutdown import before_shutdown
 from app.web.routes import error_page
@@ -28,6 +29,7 @@ ROUTERS = (
     stream_router,
     metrics_router,
     dataset_router,
+    model_router,
     fleet_router,
     worker_api.router,
     blob_router,

@@ -240,6 +240,21 @@ def _newest(session: Session, ref: BaseRef) -> BaseModel | None:
     return session.scalar(query.order_by(BaseModel.version.desc()).limit(1))
 
 
+def get_exactly(session: Session, reference: str) -> BaseModel:
+    """Return the version that an id or `NAME@VERSION` names: what is to go must be named fully.
+
+    Raises:
+        NotFound: `no-such-model`.
+        Invalid: `version-needed`: it names no version.
+    """
+    model = get(session, reference)
+    full = f"{model.name}@{model.version}"
+    if reference not in (full, str(model.id)):
+        message = f"{reference} is now {full}, but may be another version at the next moment."
+        raise Invalid([Problem(code="version-needed", message=message, hint=f"Name it fully: {full}.")])
+    return model
+
+
 def missing(session: Session, reference: str) -> NotFound:
     """Return the error for a model that does not exist: `no-such-model`, with a hint at those that do."""
     return NotFound(f"There is no base model {reference}.", code="no-such-model", hint=_near(session, reference))

@@ -1,0 +1,86 @@
+"""A file that comes with a name and an engine: in a form, or as a bare body whose fields are query parameters."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.artifacts.forms import receive_form
+from app.artifacts.store import BlobStore, Incoming
+from app.artifacts.transfer import fill, upload_limit
+from app.engines import registry
+from app.errors import Invalid
+from app.wire.datasets import NAME_PATTERN
+from app.wire.problems import Problem
+
+_NAME = TypeAdapter(Annotated[str, Field(pattern=NAME_PATTERN)])
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded file, on disk and hashed but not looked at. It is gone when the request is over, unless kept."""
+
+    name: str
+    engine: str
+    file_name: str
+    incoming: Incoming
+    fields: Mapping[str, str]
+    """Every field, those above included."""
+
+
+@asynccontextmanager
+async def receive_upload(request: Request, store: BlobStore, what: str) -> AsyncIterator[Upload]:
+    """Receive a file and its fields. `what` it is stands in messages: "a dataset".
+
+    Raises:
+        Invalid: it has no good name, no known engine, or comes in no form that is understood.
+        TooLarge, UploadInterrupted: as the receiving functions say.
+    """
+    with ExitStack() as stack:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            form = await receive_form(request, store, stack)
+            file = form.file("file")
+            file_name, incoming, fields = file.file_name, file.incoming, form.fields
+            _check(fields, what)
+        else:
+            fields = dict(request.query_params)
+            _check(fields, what)  # what is wrong with them is said before gigabytes are received
+            file_name = fields.get("filename", "upload")
+            incoming = stack.enter_context(store.receive(upload_limit(request)))
+            await fill(incoming, request.stream())
+        incoming.finish()
+        yield Upload(fields["name"], fields.get("engine", "deepmd"), file_name, incoming, fields)
+
+
+def _check(fields: Mapping[str, str], what: str) -> None:
+    problems = []
+    engine = fields.get("engine", "deepmd")
+    try:
+        _NAME.validate_python(fields.get("name"))
+    except ValidationError:
+        message = f"{what.capitalize()} needs a `name` that matches {NAME_PATTERN}, not {fields.get('name')!r}."
+        hint = "Use lower-case letters, digits, dots, dashes and underscores, beginning with a letter or digit."
+        problems.append(Problem(code="bad-name", message=message, pointer="/name", hint=hint))
+    if registry.get(engine) is None:
+        problems.append(Problem(code="unknown-engine", message=f"There is no engine {engine!r}.", pointer="/engine"))
+    if problems:
+        raise Invalid(problems)
+
+
+def body_schema(**fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what OpenAPI says of such an upload, with more fields than its name and engine."""
+    properties = {
+        "name": {"type": "string", "pattern": NAME_PATTERN},
+        "engine": {"type": "string", "default": "deepmd"},
+        **fields,
+        "file": {"type": "string", "format": "binary"},
+    }
+    form = {"type": "object", "required": ["name", "file"], "properties": properties}
+    content = {
+        "multipart/form-data": {"schema": form},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }
+    return {"requestBody": {"required": True, "content": content}}
