@@ -22,7 +22,7 @@ from app.wire.system import EngineView
 LISTED = (
     Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
     Job.step, Job.total_steps, Job.phase, Job.steps_per_s, Job.latest, Job.attempt, Job.cause, Job.tags, Job.priority,
-    Job.seed, Job.determinism, Job.digest, Job.version,
+    Job.seed, Job.determinism, Job.digest, Job.start, Job.version,
 )  # fmt: skip
 """What `JobView` needs: a list reads no configs."""
 
@@ -135,8 +135,10 @@ def detail(session: Session, job: Job) -> JobDetail:
 
 
 def _fields(job: Job) -> dict[str, object]:
-    fields: dict[str, object] = {name: getattr(job, name) for name in JobView.model_fields if name != "progress"}
-    return fields | {"progress": progress(job)}
+    columns = set(JobView.model_fields) - {"progress", "start_mode", "base"}
+    fields: dict[str, object] = {name: getattr(job, name) for name in columns}
+    begun = {"start_mode": job.start.get("mode", "scratch"), "base": job.start.get("base")}
+    return fields | begun | {"progress": progress(job)}
 
 
 def progress(job: Job) -> Progress:

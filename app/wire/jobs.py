@@ -200,6 +200,8 @@ class JobView(View):
     seed: int
     determinism: Determinism
     digest: str
+    start_mode: StartMode = "scratch"
+    base: str | None = Field(default=None, description="The base model with its version: `water@3`.")
 
 
 class JobDetail(JobView):
@@ -214,7 +216,6 @@ class JobDetail(JobView):
     datasets: list[str] = []
     stop_reason: str | None = None
     start: Start = Start()
-    base: str | None = Field(default=None, description="The base model with its version: `water@3`.")
     base_sha256: str | None = None
     plan: TransferPlan | None = None
     inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
