@@ -137,7 +137,7 @@ def _frozen(archive: zipfile.ZipFile, root: str) -> Weights:
         raise RefusedFile(f"The frozen model is damaged: {_first_line(error)}", _ANEW) from error
     tensors = {f"model.Default.{name}": tensor for name, tensor in found.tensors.items()}
     parameters = frozenset(f"model.Default.{name}" for name in found.parameters)
-    return Weights("frozen model", tensors, _aliases(tensors), found.model_section, parameters)
+    return Weights("frozen model", tensors, aliases(tensors), found.model_section, parameters)
 
 
 def _checkpoint(data: Any) -> Weights:
@@ -153,7 +153,7 @@ def _checkpoint(data: Any) -> Weights:
     if isinstance(data.get("cairn"), Mapping):
         form = "Cairn checkpoint"
         more |= _own(data["cairn"])
-    return Weights(form, tensors, _aliases(tensors), params, **more)
+    return Weights(form, tensors, aliases(tensors), params, **more)
 
 
 def _state(data: Any) -> Mapping[Any, Any]:
@@ -227,20 +227,20 @@ def _own(cairn: Mapping[str, Any]) -> dict[str, Any]:
         raise RefusedFile(message, _ANEW) from error
 
 
-def _aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+def aliases(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """Return which names stand for the memory of another.
 
     The first name in sorted order that is not under `_networks` counts. Where every tensor has memory of its own, since
     the file was written from copies, the duplicates of `_networks` are told by their names and bytes.
     """
     firsts: dict[tuple[Any, ...], str] = {}
-    aliases = {}
+    found = {}
     for name in sorted(tensors, key=lambda name: (_DUPLICATE in name, name)):
         place = _place(tensors[name])
         first = firsts.setdefault(place, name) if place is not None else name
         if first != name:
-            aliases[name] = first
-    return aliases or _copied_duplicates(tensors)
+            found[name] = first
+    return found or _copied_duplicates(tensors)
 
 
 def _place(tensor: torch.Tensor) -> tuple[Any, ...] | None:
