@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     errand_s: float = Field(
         default=300.0, description="Seconds a worker may take for an errand, such as looking into a file of weights."
     )
+    plan_wait_s: float = Field(
+        default=5.0,
+        description="Seconds a submission waits for a worker to inspect its base and to list its model's tensors.",
+    )
     reconcile_s: float = Field(default=5.0, description="Seconds between runs of reaper and reconciler.")
     max_attempts: int = Field(
         default=5, description="Killed or lost executions in a row, without a newer checkpoint, that fail a job."

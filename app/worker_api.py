@@ -15,15 +15,14 @@ from app.errands import service as errands
 from app.errors import NotFound
 from app.fleet import outcomes
 from app.fleet import service as fleet
-from app.jobs import checkpoints, leases, logs, timeline, transitions
+from app.jobs import beginning, checkpoints, leases, logs, timeline, transitions
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
-from app.tables import Attempt, Blob, Checkpoint, Dataset, Errand, JobDataset
+from app.tables import Attempt, Blob, Dataset, Errand, JobDataset
 from app.wire.jobs import CheckpointPolicy, CheckpointView
 from app.wire.worker import (
     AttemptEvents,
-    CheckpointGrant,
     CheckpointPut,
     Claim,
     ClaimRequest,
@@ -88,15 +87,15 @@ def claim(
     # because a job that waits has no attempt that could register it.
     with reading(http.app.state.sessions) as reader:
         request = transitions.most_urgent(reader, fleet.get(reader, message.worker_id), message)
-        resume_from = checkpoints.newest_good(reader, store, request.job_id)
+        begin = beginning.find(reader, store, request.job_id)
     worker = fleet.get(session, message.worker_id)
-    claimed = transitions.claim(session, worker, request, resume_from, settings)
+    claimed = transitions.claim(session, worker, request, begin, settings)
     if request != message:
         transitions.ring_again(session, message)
-    return _claim(session, claimed, resume_from, settings)
+    return _claim(session, claimed, begin, settings)
 
 
-def _claim(session: Session, claimed: transitions.Claimed, resume_from: Checkpoint | None, settings: Settings) -> Claim:
+def _claim(session: Session, claimed: transitions.Claimed, begin: beginning.Beginning, settings: Settings) -> Claim:
     job, attempt = claimed.job, claimed.attempt
     return Claim.model_validate(
         {
@@ -116,8 +115,9 @@ def _claim(session: Session, claimed: transitions.Claimed, resume_from: Checkpoi
             "determinism": job.determinism,
             "total_steps": job.total_steps,
             "start": job.start,
-            "resume_from": resume_from
-            and CheckpointGrant(step=resume_from.step, files=checkpoints.file_views(resume_from)),
+            "base": begin.base,
+            "plan": begin.plan,
+            "resume_from": begin.checkpoint,
             "datasets": [_grant(row) for row in session.scalars(_datasets(job.id))],
             "checkpoints": CheckpointPolicy.model_validate(job.checkpoint_policy),
             "file_stem": job.file_stem,

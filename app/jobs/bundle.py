@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore
 from app.jobs import checkpoints, logs, metric_export, metric_reading, service, timeline
-from app.tables import Attempt, Checkpoint, Dataset, Job, JobDataset
+from app.jobs.provenance import provenance
+from app.tables import Attempt, Checkpoint, Job
 
 Which = Literal["all", "latest", "none"]
 
@@ -47,7 +48,7 @@ def members(
         _json("input.json", job.submitted["config"]),
         _json("submission.json", job.submitted),
         _json("out.json", job.resolved),
-        _json("provenance.json", _provenance(session, job)),
+        _json("provenance.json", provenance(session, job).model_dump(mode="json")),
         _json("environment.json", [_environment(attempt) for attempt in attempts]),
         _json(
             "timeline.json",
@@ -63,23 +64,6 @@ def members(
 
 def _json(name: str, value: Any) -> Member:
     return Member(name, lambda: [json.dumps(value, indent=2, ensure_ascii=False).encode()])
-
-
-def _provenance(session: Session, job: Job) -> dict[str, Any]:
-    datasets = session.scalars(select(Dataset).join(JobDataset).where(JobDataset.job_id == job.id).order_by(Dataset.id))
-    return {
-        "job": job.id,
-        "name": job.name,
-        "engine": job.engine,
-        "digest": job.digest,
-        "seed": job.seed,
-        "seeds": job.seeds,
-        "determinism": job.determinism,
-        "start": job.start,
-        "datasets": [{"dataset": f"{row.name}@{row.version}", "digest": row.digest} for row in datasets],
-        "origins": job.origins,
-        "warnings": job.warnings,
-    }
 
 
 def _environment(attempt: Attempt) -> dict[str, Any]:

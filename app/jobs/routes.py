@@ -1,5 +1,6 @@
 """Jobs over REST."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -11,11 +12,34 @@ from app.artifacts.store import Blobs
 from app.artifacts.transfer import content_disposition, download
 from app.db import ReadSession, WriteSession, reading
 from app.engines.registry import ENGINES
-from app.jobs import bundle, checkpoints, leaves, logs, service, submission, timeline, transitions, uploads
+from app.jobs import (
+    bundle,
+    checkpoints,
+    leaves,
+    logs,
+    preparation,
+    provenance,
+    service,
+    submission,
+    timeline,
+    transitions,
+    uploads,
+)
 from app.jobs.reading import IdempotencyKey, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
-from app.wire.jobs import CheckpointView, Event, JobDetail, JobPage, JobState, JobSubmit, JobView, Resolution
+from app.wire.jobs import (
+    Check,
+    CheckpointView,
+    Event,
+    JobDetail,
+    JobDiff,
+    JobPage,
+    JobState,
+    JobSubmit,
+    JobView,
+    Provenance,
+)
 from app.wire.problems import ErrorBody
 from app.wire.system import EngineView
 
@@ -58,35 +82,44 @@ class CancelRequest(Message):
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A submission that may be stored; `prepared` is None when its idempotency key is known."""
+
+    identity: submission.SubmitRequest
+    prepared: preparation.Prepared | None
+
+
+def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_key: IdempotencyKey = None) -> Ready:
+    """Do all that takes its time: taking data in, resolution, waiting for a worker.
+
+    A dependency, so that it is over before the route gets one of the few sessions that write.
+    """
+    state = request.app.state
+    submit, identity = validated(sent), identified(sent, idempotency_key)
+    with reading(state.sessions) as session:
+        if submission.find_repeated(session, identity) is not None:
+            return Ready(identity, None)
+    if sent.files:
+        places = uploads.take_in(state.sessions, state.settings, store, sent.files, submit.engine)
+        config = uploads.refer(preparation.find_engine(submit.engine), submit.config, places)
+        submit = submit.model_copy(update={"config": config})
+        identity = identity.with_config(config)
+    return Ready(identity, preparation.prepare(state.sessions, state.settings, store, submit))
+
+
 @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_BODY, responses={200: {"model": JobDetail}})
-def submit_job(
-    request: Request,
-    response: Response,
-    sent: Submission,
-    session: WriteSession,
-    store: Blobs,
-    idempotency_key: IdempotencyKey = None,
-) -> JobDetail:
+def submit_job(response: Response, ready: Annotated[Ready, Depends(_made_ready)], session: WriteSession) -> JobDetail:
     """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known.
 
     As a form: `config` is the input document, each `data` file becomes a dataset, and the config's paths may name the
     systems in them as they lay on your disk.
     """
-    state = request.app.state
-    submit, identity = validated(sent), identified(sent, idempotency_key)
-    # Taking data in takes minutes, resolution a tenth of a second: both happen before this request takes the write lock.
-    with reading(state.sessions) as reader:
-        job = submission.find_repeated(reader, identity)
-    new = job is None
-    if job is None:
-        if sent.files:
-            places = uploads.take_in(state.sessions, state.settings, store, sent.files, submit.engine)
-            config = uploads.refer(submission.find_engine(submit.engine), submit.config, places)
-            submit = submit.model_copy(update={"config": config})
-            identity = identity.with_config(config)
-        with reading(state.sessions) as reader:
-            prepared = submission.prepare(reader, submit)
-        job, new = submission.create(session, prepared, identity)
+    if ready.prepared is None:
+        job, new = submission.find_repeated(session, ready.identity), False
+        assert job is not None, "jobs are never deleted"
+    else:
+        job, new = submission.create(session, ready.prepared, ready.identity)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     response.headers["ETag"] = etag(job.id, job.version)
@@ -94,9 +127,10 @@ def submit_job(
 
 
 @router.post("/configs/resolve", openapi_extra=SUBMIT_BODY)
-def resolve_config(sent: Submission, session: ReadSession) -> Resolution:
-    """Resolve a submission without submitting it: the same path, the same answers."""
-    return submission.prepare(session, validated(sent)).resolution
+def resolve_config(request: Request, sent: Submission, store: Blobs) -> Check:
+    """Say what a submission would become, without submitting it: the same path, the same answers."""
+    state = request.app.state
+    return preparation.check(state.sessions, state.settings, store, validated(sent))
 
 
 @router.get("/jobs")
@@ -143,6 +177,19 @@ def cancel_job(
     reason = body.reason or f"cancelled by {user.name}"
     transitions.cancel(session, job_id, at_once=body.now, reason=reason)
     return service.view(service.get(session, job_id))
+
+
+@router.get("/jobs/{job_id}/provenance.json")
+def download_provenance(job_id: JobId, response: Response, session: ReadSession) -> Provenance:
+    """Where a job's config and weights came from, as a file: origins, transfer plan, base, datasets, seeds."""
+    response.headers["Content-Disposition"] = content_disposition(f"job-{job_id}-provenance.json")
+    return provenance.provenance(session, service.get(session, job_id))
+
+
+@router.get("/jobs/{job_id}/diff/{other_id}")
+def compare_jobs(job_id: JobId, other_id: JobId, session: ReadSession) -> JobDiff:
+    """What the resolved configs of two jobs differ in, by value and by origin."""
+    return service.diff(session, job_id, other_id)
 
 
 @router.get("/jobs/{job_id}/events")

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session, load_only
 from app.engines import registry
 from app.engines.base import Engine
 from app.errors import Invalid, NotFound
-from app.jobs import leaves
-from app.tables import Attempt, Dataset, Job, JobDataset
-from app.wire.jobs import AttemptView, JobDetail, JobPage, JobView, Progress
+from app.jobs import leaves, provenance
+from app.tables import Attempt, Job
+from app.wire.jobs import AttemptView, JobDetail, JobDiff, JobPage, JobView, Progress
 from app.wire.problems import Problem
 from app.wire.system import EngineView
 
@@ -118,7 +118,7 @@ def view(job: Job) -> JobView:
 def detail(session: Session, job: Job) -> JobDetail:
     """Return a job as its own page shows it."""
     attempts = session.scalars(select(Attempt).where(Attempt.job_id == job.id).order_by(Attempt.number))
-    datasets = session.scalars(select(Dataset).join(JobDataset).where(JobDataset.job_id == job.id).order_by(Dataset.id))
+    base, base_sha256 = provenance.base_of(session, job)
     return JobDetail.model_validate(
         _fields(job)
         | {
@@ -128,10 +128,20 @@ def detail(session: Session, job: Job) -> JobDetail:
             "seeds": job.seeds,
             "warnings": job.warnings,
             "attempts": [attempt_view(row) for row in attempts],
-            "datasets": [f"dataset:{row.name}@{row.version}" for row in datasets],
+            "datasets": [f"dataset:{row.name}@{row.version}" for row in session.scalars(provenance.datasets_of(job))],
             "stop_reason": job.stop_reason,
+            "start": job.start,
+            "base": base,
+            "base_sha256": base_sha256,
+            "plan": job.plan,
+            "inheritance": provenance.words(session, job),
         }
     )
+
+
+def diff(session: Session, left: int, right: int) -> JobDiff:
+    """Return what the resolved configs of two jobs differ in. Raises NotFound."""
+    return provenance.diff(get(session, left), get(session, right))
 
 
 def _fields(job: Job) -> dict[str, object]:

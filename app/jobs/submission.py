@@ -1,7 +1,6 @@
-"""From a submission to a queued job: idempotency, data, resolution."""
+"""From a prepared submission to a stored job: idempotency, what it refers to, whether it waits for its plan."""
 
-import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,20 +8,14 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import resolve
-from app.datasets.service import facts
-from app.engines import registry
 from app.engines.base import Engine
+from app.errands.service import ENDED
 from app.errors import Invalid
-from app.jobs import leaves, transitions
+from app.jobs import bases, leaves, planning, transitions
+from app.jobs.preparation import Prepared, with_plan
 from app.jobs.timeline import tell
-from app.tables import Dataset, Job, JobDataset, JobLeaf
-from app.wire.datasets import DatasetRef
-from app.wire.jobs import MAX_SEED, JobSubmit, Resolution
+from app.tables import BaseModel, Dataset, Errand, Job, JobDataset, JobLeaf
 from app.wire.problems import Problem
-
-MAX_STEPS = 2**53
-"""Steps are counted in JSON numbers, which browsers read as 64-bit floats."""
 
 
 @dataclass(frozen=True)
@@ -38,80 +31,20 @@ class SubmitRequest:
         return replace(self, document={**self.document, "config": config})
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A submission that would run."""
+def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tuple[Job, bool]:
+    """Store a job; return it and whether it is new. A repeated request is answered with its first job.
 
-    engine: Engine
-    submit: JobSubmit
-    resolution: Resolution
-    datasets: Mapping[str, Dataset]
-    """The dataset version that each reference in the config stands for."""
-
-
-def prepare(session: Session, submit: JobSubmit) -> Prepared:
-    """Resolve a submission; only reads.
+    It is queued, or kept in state `checking` until its plan is made.
 
     Raises:
-        Invalid: with everything that is wrong, each with a pointer into the submission.
+        Invalid: its base was deleted meanwhile, or its plan, which was only made now, forbids it.
     """
-    engine = find_engine(submit.engine)
-    datasets = _datasets(session, engine, submit.config)
-    seed = submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1)
-    answer = resolve.resolve(
-        engine,
-        submit,
-        datasets={text: facts(row) for text, row in datasets.items()},
-        root_seed=seed,
-        known=list(session.scalars(select(Dataset.name).distinct())),
-    )
-    problems = [*(answer if isinstance(answer, list) else []), *_foreign_data(engine, datasets)]
-    if isinstance(answer, list) or problems:
-        raise Invalid(problems)
-    if answer.total_steps > MAX_STEPS:
-        message = f"{answer.total_steps} steps are more than any training has"
-        raise Invalid([Problem(code="out-of-range", message=message, pointer="/config")])
-    return Prepared(engine, submit, answer, datasets)
-
-
-def find_engine(name: str) -> Engine:
-    """Return an engine by name. Raises Invalid with the names there are."""
-    engine = registry.get(name)
-    if engine is None:
-        there_are = ", ".join(engine.name for engine in registry.ENGINES)
-        message = f"there is no engine {name!r}"
-        raise Invalid(
-            [Problem(code="unknown-engine", message=message, pointer="/engine", hint=f"There is: {there_are}.")]
-        )
-    return engine
-
-
-def _datasets(session: Session, engine: Engine, config: Mapping[str, Any]) -> dict[str, Dataset]:
-    """Return the dataset that each reference of a config stands for; references to nothing are left out."""
-    refs = {use.text: use.ref for use in engine.data_uses(config) if use.ref is not None}
-    names = {ref.name for ref in refs.values()}
-    rows = session.scalars(select(Dataset).where(Dataset.name.in_(names)).order_by(Dataset.version)).all()
-    found = {text: _newest(rows, ref) for text, ref in refs.items()}
-    return {text: row for text, row in found.items() if row is not None}
-
-
-def _newest(rows: Iterable[Dataset], ref: DatasetRef) -> Dataset | None:
-    matching = [row for row in rows if row.name == ref.name and ref.version in (None, row.version)]
-    return matching[-1] if matching else None
-
-
-def _foreign_data(engine: Engine, datasets: Mapping[str, Dataset]) -> Iterable[Problem]:
-    for text, row in datasets.items():
-        if row.engine != engine.name:
-            message = f"{text} is data for {row.engine}, not for {engine.name}"
-            yield Problem(code="wrong-engine", message=message, pointer="/config")
-
-
-def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tuple[Job, bool]:
-    """Store and queue a job; return it and whether it is new. A repeated request is answered with its first job."""
     if earlier := find_repeated(session, request):
         return earlier, False
+    _hold_base(session, prepared)
+    prepared, errand = _planned(session, prepared)
     job = _job(prepared, request)
+    job.inventory_errand_id = errand.id if errand else None
     try:
         with session.begin_nested():
             session.add(job)
@@ -125,11 +58,31 @@ def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tupl
     for dataset_id in sorted({row.id for row in prepared.datasets.values()}):
         session.add(JobDataset(job_id=job.id, dataset_id=dataset_id))
     session.execute(insert(JobLeaf), leaves.rows(job.id, prepared.resolution.config, prepared.resolution.origins))
-    transitions.enqueue(session, job)
+    (transitions.hold if errand else transitions.enqueue)(session, job)
     for notice in prepared.resolution.warnings:
         tell(session, job.id, "warning", notice.message, data=notice.model_dump(exclude_none=True))
     session.flush()
     return job, True
+
+
+def _hold_base(session: Session, prepared: Prepared) -> None:
+    """Keep the base from being deleted until this transaction is over."""
+    if prepared.base is None:
+        return
+    row = prepared.base.row
+    statement = select(BaseModel.id).where(BaseModel.id == row.id).with_for_update(read=True, key_share=True)
+    if session.scalar(statement) is None:
+        raise Invalid([bases.deleted(row)])
+
+
+def _planned(session: Session, prepared: Prepared) -> tuple[Prepared, Errand | None]:
+    """Return a submission with its plan, or with the errand that it waits for."""
+    if not prepared.needs_plan:
+        return prepared, None
+    errand = planning.place(session, planning.listing(prepared.engine, prepared.resolution))
+    if errand.state in ENDED:  # since `prepare` looked
+        return with_plan(prepared, planning.tensors(errand)), None
+    return prepared, errand
 
 
 def find_repeated(session: Session, request: SubmitRequest) -> Job | None:
@@ -148,7 +101,8 @@ def find_repeated(session: Session, request: SubmitRequest) -> Job | None:
 
 
 def _job(prepared: Prepared, request: SubmitRequest) -> Job:
-    submit, resolution = prepared.submit, prepared.resolution
+    submit, resolution, base = prepared.submit, prepared.resolution, prepared.base
+    start_step = (base.base.facts.step or 0) if base and submit.start.mode == "resume" else 0
     name = submit.name or _default_name(prepared.engine, prepared.datasets.values())
     return Job(
         name=name,
@@ -165,7 +119,11 @@ def _job(prepared: Prepared, request: SubmitRequest) -> Job:
         seed=resolution.seed,
         seeds=resolution.seeds,
         determinism=submit.determinism,
-        start=submit.start.model_dump(exclude_defaults=True),
+        start=prepared.start.model_dump(exclude_defaults=True),
+        base_model_id=base.row.id if base else None,
+        plan=prepared.plan.model_dump(mode="json") if prepared.plan else None,
+        step=start_step,
+        start_step=start_step,
         file_stem=prepared.engine.file_stem(name, resolution.config, resolution.seed, resolution.digest),
         checkpoint_policy=submit.checkpoints.model_dump(),
         total_steps=resolution.total_steps,

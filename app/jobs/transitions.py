@@ -4,7 +4,7 @@ Each is a compare-and-swap: an UPDATE that names the state it expects and does n
 locked in one order, attempt before job, so that two transitions never wait for each other.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -15,13 +15,16 @@ from sqlalchemy.orm import Session
 from app.auth import hash_token, new_token, superseded
 from app.errors import Conflict, NotFound
 from app.jobs import checkpoints
+from app.jobs.beginning import Beginning
 from app.jobs.rules import Ending, Outcome, Verdict, decide
 from app.jobs.timeline import tell
 from app.queue import ring_after_commit
 from app.settings import Settings
-from app.tables import Attempt, Checkpoint, Job, Worker
+from app.tables import Attempt, Job, Worker
 from app.tables.base import now
 from app.wire.jobs import FINAL_STATES, Cause
+from app.wire.problems import Problem
+from app.wire.transfer import TransferPlan
 from app.wire.worker import ClaimRequest
 
 WAITING = frozenset({"checking", "queued", "paused"})
@@ -46,6 +49,51 @@ def enqueue(session: Session, job: Job) -> None:
     session.flush()
     tell(session, job.id, "submitted", f"submitted and queued: {job.total_steps} steps, seed {job.seed}")
     ring_after_commit(session, job.engine, job.id, 1)
+
+
+def hold(session: Session, job: Job) -> None:
+    """Keep a new job out of the queue until its plan is made, which needs a worker to list its model's tensors."""
+    job.state, job.attempt = "checking", 0
+    session.add(job)
+    session.flush()
+    words = "waits for a worker to list its model's tensors"
+    tell(session, job.id, "submitted", f"submitted: {job.total_steps} steps, seed {job.seed}; {words}")
+
+
+def pass_check(session: Session, job_id: int, plan: TransferPlan) -> bool:
+    """Queue a job whose plan is made; return False when it is not waiting for one any more."""
+    at = now()
+    values = {"state": "queued", "plan": plan.model_dump(mode="json"), "queued_at": at, "rung_at": at}
+    if not _swap(session, job_id, {"checking"}, values=values):
+        return False
+    tell(session, job_id, "queued", f"queued: {plan.kept} of {plan.parameters} parameters come from {plan.base}")
+    ring_after_commit(session, session.get_one(Job, job_id).engine, job_id, 1)
+    return True
+
+
+def fail_check(session: Session, job_id: int, problems: Sequence[Problem]) -> bool:
+    """Fail a job that cannot start from its base, with all the reasons; return False when it is not waiting any more."""
+    first = problems[0]
+    others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    cause = Cause(
+        failure="configuration",
+        message=first.message + others,
+        hint=first.hint,
+        detail="\n".join(_in_words(problem) for problem in problems),
+    )
+    if not _swap(
+        session, job_id, {"checking"}, values={"state": "failed", "ended_at": now(), "cause": cause.model_dump()}
+    ):
+        return False
+    for problem in problems:
+        tell(session, job_id, "problem", _in_words(problem), data=problem.model_dump(exclude_none=True))
+    tell(session, job_id, "failed", f"cannot start: {cause.message}", data=cause.model_dump(exclude_none=True))
+    return True
+
+
+def _in_words(problem: Problem) -> str:
+    place = f" ({problem.pointer})" if problem.pointer else ""
+    return f"{problem.message}{place}" + (f". {problem.hint}" if problem.hint else "")
 
 
 def most_urgent(session: Session, worker: Worker, asked: ClaimRequest) -> ClaimRequest:
@@ -74,15 +122,13 @@ def ring_again(session: Session, request: ClaimRequest) -> None:
     ring_after_commit(session, job.engine, job.id, request.attempt)
 
 
-def claim(
-    session: Session, worker: Worker, request: ClaimRequest, resume_from: Checkpoint | None, settings: Settings
-) -> Claimed:
-    """Give the execution that a worker asks for to it, if nobody else has it.
+def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Beginning, settings: Settings) -> Claimed:
+    """Give the execution that a worker asks for to it, if nobody else has it. `beginning` is what it is given.
 
     Raises:
         Conflict: `not-claimable`: the job is gone, taken, over, not due yet, or not for this worker's engines.
     """
-    at, start_step = now(), resume_from.step if resume_from else 0
+    at = now()
     granted = _swap(
         session,
         request.job_id,
@@ -90,7 +136,7 @@ def claim(
         Job.attempt == request.attempt - 1,
         *_claimable(worker),
         values=IDLE
-        | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": start_step}
+        | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": beginning.step}
         | {"started_at": func.coalesce(Job.started_at, at), "not_before": None},
     )
     if not granted:
@@ -104,13 +150,12 @@ def claim(
         worker_name=worker.name,
         token_sha256=hash_token(token),
         lease_expires_at=at + timedelta(seconds=settings.lease_s),
-        start_step=start_step,
+        start_step=beginning.step,
         started_at=at,
     )
     session.add(attempt)
     session.flush()
-    where = f"from the checkpoint of step {start_step}" if resume_from else "from the start"
-    message = f"taken by {worker.name} on {worker.host}, {where}"
+    message = f"taken by {worker.name} on {worker.host}, {beginning.words}"
     tell(session, request.job_id, "claimed", message, attempt=request.attempt, data={"worker": worker.name})
     return Claimed(session.get_one(Job, request.job_id, populate_existing=True), attempt, token)
 
@@ -143,7 +188,7 @@ def end(
     if attempt.state != "running":
         raise superseded(attempt.number, attempt.state)
     job = session.get_one(Job, attempt.job_id, with_for_update=True, populate_existing=True)
-    newest = checkpoints.newest_step(session, job.id)
+    newest = max(job.start_step, checkpoints.newest_step(session, job.id))
     ending = Ending(
         outcome=outcome,
         step=step,

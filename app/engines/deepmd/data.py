@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any
 
@@ -45,7 +45,8 @@ def data_uses(config: Mapping[str, Json]) -> Iterator[DataUse]:
             for name in ("training_data", "validation_data"):
                 data = section.get(name)
                 if isinstance(data, Mapping):
-                    yield from _named((*path, name, "systems"), data.get("systems"))
+                    for use in _named((*path, name, "systems"), data.get("systems")):
+                        yield replace(use, validates=name == "validation_data")
 
 
 def _named(path: Sequence[str], value: Json) -> Iterator[DataUse]:

@@ -1,0 +1,48 @@
+"""What an execution begins with: the job's own newest checkpoint, else its base, else nothing."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.artifacts.store import BlobStore
+from app.jobs import checkpoints
+from app.tables import BaseModel, Job
+from app.wire.jobs import CheckpointFile, Start
+from app.wire.transfer import TransferPlan
+from app.wire.worker import BaseGrant, CheckpointGrant
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the execution is given, the step it goes on from, and both in words."""
+
+    step: int = 0
+    words: str = "from the start"
+    checkpoint: CheckpointGrant | None = None
+    base: BaseGrant | None = None
+    plan: TransferPlan | None = None
+
+
+def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
+    """Return what the next execution of a job begins with. Looking for its checkpoint may hash files."""
+    own = checkpoints.newest_good(session, store, job_id)
+    if own is not None:
+        grant = CheckpointGrant(step=own.step, files=checkpoints.file_views(own))
+        return Beginning(own.step, f"from the checkpoint of step {own.step}", grant)
+    job = session.get(Job, job_id)
+    if job is None or job.base_model_id is None:
+        return Beginning()
+    return _from_base(job, session.get_one(BaseModel, job.base_model_id))
+
+
+def _from_base(job: Job, base: BaseModel) -> Beginning:
+    name = f"{base.name}@{base.version}"
+    if Start.model_validate(job.start).mode == "resume":
+        file = CheckpointFile(
+            name=base.file_name, role="checkpoint", sha256=base.blob_sha256, md5=base.blob.md5, size=base.size
+        )
+        grant = CheckpointGrant(step=job.start_step, files=[file])
+        return Beginning(job.start_step, f"from step {job.start_step} of {name}", grant)
+    plan = TransferPlan.model_validate(job.plan) if job.plan is not None else None
+    granted = BaseGrant(name=name, file_name=base.file_name, sha256=base.blob_sha256, size=base.size)
+    return Beginning(0, f"from the base {name}", None, granted, plan)

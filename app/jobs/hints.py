@@ -1,0 +1,46 @@
+"""What a training will take, as far as its config and the list of its model's tensors tell."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from app.engines.base import DatasetFacts, Engine
+from app.wire.jobs import CostHints, Resolution
+from app.wire.models import Inventory, TensorFacts
+
+ADAM_COPIES = 2
+"""Numbers that the optimizer keeps for every trainable one: Adam's two moments."""
+
+
+def hints(
+    engine: Engine, resolution: Resolution, datasets: Iterable[DatasetFacts], inventory: Inventory | None
+) -> CostHints:
+    """Return what a training takes; parameters and sizes only when its tensors are known."""
+    own = [tensor for tensor in inventory.tensors if tensor.alias_of is None] if inventory else []
+    trained = [tensor for tensor in own if tensor.is_parameter]
+    return CostHints(
+        steps=resolution.total_steps,
+        frames=_frames(engine, resolution, {f"{one.name}@{one.version}": one for one in datasets}),
+        parameters=_numbers(trained) if inventory else None,
+        checkpoint_bytes=_bytes(own) + ADAM_COPIES * _bytes(trained) if inventory else None,
+    )
+
+
+def _frames(engine: Engine, resolution: Resolution, datasets: Mapping[str, DatasetFacts]) -> int:
+    """Count the frames that are trained on; a system that two tasks share counts for both."""
+    total = 0
+    for use in engine.data_uses(resolution.config):
+        if use.ref is not None and not use.validates:
+            systems = datasets[f"{use.ref.name}@{use.ref.version}"].systems
+            total += sum(one.frames for one in systems if use.ref.system in (None, one.name))
+    return total
+
+
+def _numbers(tensors: Iterable[TensorFacts]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)
+
+
+def _bytes(tensors: Iterable[TensorFacts]) -> int:
+    return sum(math.prod(tensor.shape) * _ITEM_BYTES.get(tensor.dtype, 8) for tensor in tensors)
+
+
+_ITEM_BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "bool": 1, "uint8": 1}

@@ -1,0 +1,198 @@
+"""From a submission to all that is known before it is stored: base, data, resolution, transfer plan, hints."""
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.artifacts.store import BlobStore
+from app.datasets.service import facts
+from app.db import reading
+from app.engines import registry
+from app.engines.base import DataUse, Engine
+from app.errors import Invalid
+from app.inheritance import inheritance
+from app.jobs import bases, planning
+from app.jobs.hints import hints
+from app.resolve import data_uses, resolve
+from app.settings import Settings
+from app.tables import Dataset
+from app.wire.datasets import DatasetRef
+from app.wire.jobs import MAX_SEED, Check, JobSubmit, Resolution, Start
+from app.wire.models import Inventory
+from app.wire.problems import Problem
+from app.wire.transfer import TransferPlan
+
+MAX_STEPS = 2**53
+"""Steps are counted in JSON numbers, which browsers read as 64-bit floats."""
+
+HINT_WAIT_S = 0.5
+"""A check that needs no plan waits no longer than this for the number of parameters."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A submission that would run, or whose plan has yet to be made."""
+
+    engine: Engine
+    submit: JobSubmit
+    resolution: Resolution
+    datasets: Mapping[str, Dataset]
+    """The dataset version that each reference in the config stands for."""
+    base: bases.Found | None = None
+    plan: TransferPlan | None = None
+    inventory: Inventory | None = None
+    """The tensors of its model, when they are known."""
+
+    @property
+    def start(self) -> Start:
+        """What it starts from, the base with the version that is meant."""
+        start = self.submit.start
+        return start.model_copy(update={"base": self.base.base.name}) if self.base else start
+
+    @property
+    def needs_plan(self) -> bool:
+        """Whether it has to wait for its plan: a resumed training takes everything as it is, and has none."""
+        return self.base is not None and self.submit.start.mode != "resume" and self.plan is None
+
+
+def prepare(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit) -> Prepared:
+    """Resolve a submission, and plan what it takes from its base.
+
+    Waits for a worker where one is needed, for a few seconds and outside any transaction: `needs_plan` says whether
+    that was too short. Stores nothing but a base model made of a job's checkpoint, and the order for a list of tensors.
+
+    Raises:
+        Invalid: with everything that is wrong, each with a pointer into the submission.
+    """
+    engine = find_engine(submit.engine)
+    base, problems = _find_base(sessions, settings, store, submit)
+    with reading(sessions) as session:
+        prepared = _resolve(session, engine, submit, base, problems)
+    if not prepared.needs_plan:
+        return prepared
+    wanted = planning.listing(engine, prepared.resolution)
+    errand = planning.ask(sessions, settings, wanted, settings.plan_wait_s)
+    return prepared if errand is None else with_plan(prepared, planning.tensors(errand))
+
+
+def with_plan(prepared: Prepared, tensors: Inventory | Problem) -> Prepared:
+    """Return a prepared submission with its plan, made for a model of these tensors. Raises Invalid."""
+    assert prepared.base is not None
+    if isinstance(tensors, Problem):
+        raise Invalid([tensors])
+    resolution = prepared.resolution
+    answer = prepared.engine.plan(resolution.config, resolution.origins, prepared.start, prepared.base.base, tensors)
+    if isinstance(answer, list):
+        raise Invalid(answer)
+    return replace(prepared, plan=answer, inventory=tensors)
+
+
+def _find_base(
+    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit
+) -> tuple[bases.Found | None, list[Problem]]:
+    """Return the base of a submission, or what is wrong with it: the rest is looked at all the same."""
+    if submit.start.mode == "scratch" or not submit.start.base:
+        return None, []
+    try:
+        return bases.find(sessions, settings, store, submit.start.base, submit.engine), []
+    except Invalid as error:
+        return None, error.problems
+
+
+def _resolve(
+    session: Session, engine: Engine, submit: JobSubmit, found: bases.Found | None, problems: list[Problem]
+) -> Prepared:
+    base = found.base if found else None
+    uses = data_uses(engine, submit, base)
+    datasets = _datasets(session, uses)
+    answer = resolve(
+        engine,
+        submit,
+        datasets={text: facts(row) for text, row in datasets.items()},
+        root_seed=submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1),
+        known=list(session.scalars(select(Dataset.name).distinct())),
+        base=base,
+    )
+    problems = [*problems, *(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
+    if isinstance(answer, list) or problems:
+        raise Invalid(problems)
+    if answer.total_steps > MAX_STEPS:
+        message = f"{answer.total_steps} steps are more than any training has"
+        raise Invalid([Problem(code="out-of-range", message=message, pointer="/config")])
+    return Prepared(engine, submit, answer, datasets, found)
+
+
+def find_engine(name: str) -> Engine:
+    """Return an engine by name. Raises Invalid with the names there are."""
+    engine = registry.get(name)
+    if engine is None:
+        there_are = ", ".join(engine.name for engine in registry.ENGINES)
+        message = f"there is no engine {name!r}"
+        raise Invalid(
+            [Problem(code="unknown-engine", message=message, pointer="/engine", hint=f"There is: {there_are}.")]
+        )
+    return engine
+
+
+def _datasets(session: Session, uses: Iterable[DataUse]) -> dict[str, Dataset]:
+    """Return the dataset that each reference stands for; references to nothing are left out."""
+    refs = {use.text: use.ref for use in uses if use.ref is not None}
+    names = {ref.name for ref in refs.values()}
+    rows = session.scalars(select(Dataset).where(Dataset.name.in_(names)).order_by(Dataset.version)).all()
+    found = {text: _newest(rows, ref) for text, ref in refs.items()}
+    return {text: row for text, row in found.items() if row is not None}
+
+
+def _newest(rows: Iterable[Dataset], ref: DatasetRef) -> Dataset | None:
+    matching = [row for row in rows if row.name == ref.name and ref.version in (None, row.version)]
+    return matching[-1] if matching else None
+
+
+def _foreign_data(engine: Engine, uses: Iterable[DataUse], datasets: Mapping[str, Dataset]) -> Iterator[Problem]:
+    for use in uses:
+        row = datasets.get(use.text)
+        if row is not None and row.engine != engine.name:
+            message = f"{use.text} is data for {row.engine}, not for {engine.name}"
+            yield Problem(code="wrong-engine", message=message, pointer=use.pointer)
+
+
+def check(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit) -> Check:
+    """Say what a submission would become, and what it would take. Waits and raises as `prepare`."""
+    prepared = prepare(sessions, settings, store, submit)
+    base, resolution = prepared.base, prepared.resolution
+    name, sha256 = (base.base.name, base.base.sha256) if base else (None, None)
+    return Check(
+        **dict(resolution),
+        start=prepared.start,
+        base=name,
+        base_sha256=sha256,
+        plan=prepared.plan,
+        plan_pending=_why_pending(sessions, settings, prepared),
+        inheritance=inheritance(resolution, name, sha256),
+        hints=hints(
+            prepared.engine,
+            resolution,
+            [facts(row) for row in {row.id: row for row in prepared.datasets.values()}.values()],
+            prepared.inventory or _inventory(sessions, settings, prepared),
+        ),
+    )
+
+
+def _why_pending(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> str | None:
+    if not prepared.needs_plan:
+        return None
+    with reading(sessions) as session:
+        return planning.why_pending(session, settings, prepared.engine.name)
+
+
+def _inventory(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Inventory | None:
+    """Return the tensors of a model that needs no plan, if a worker lists them at once."""
+    if prepared.needs_plan:
+        return None
+    wanted = planning.listing(prepared.engine, prepared.resolution)
+    errand = planning.ask(sessions, settings, wanted, min(HINT_WAIT_S, settings.plan_wait_s))
+    found = planning.tensors(errand) if errand else None
+    return found if isinstance(found, Inventory) else None
