@@ -1,9 +1,8 @@
 """Rows of blobs and artifacts, who may read what, and what nothing refers to any more."""
 
 from collections.abc import Collection, Iterator
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, Exists, delete, exists, select
+from sqlalchemy import Exists, delete, exists, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -31,8 +30,8 @@ def insert_if_absent(session: Session, table: type[Blob | Artifact | Errand], **
     Returns whether it is new.
     """
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    inserted = session.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
-    return cast("CursorResult[Any]", inserted).rowcount == 1
+    insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return session.execute(insert.returning(*table.__table__.primary_key)).first() is not None
 
 
 def check_digest(expected: str, digests: Digests) -> None:

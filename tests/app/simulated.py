@@ -30,6 +30,14 @@ class SimulatedWorker:
         assert answer.status_code == 200, answer.text
         return SimulatedAttempt(self.client, answer.json())
 
+    def try_errand(self, errand_id: int) -> httpx.Response:
+        return self.client.post(f"/api/v1/worker/errands/{errand_id}/claim", json={"worker_id": self.id})
+
+    def take_errand(self, errand_id: int) -> "SimulatedErrand":
+        answer = self.try_errand(errand_id)
+        assert answer.status_code == 200, answer.text
+        return SimulatedErrand(self.client, answer.json())
+
 
 @dataclass
 class SimulatedAttempt:
@@ -86,6 +94,51 @@ class SimulatedAttempt:
     def end(self, outcome: str, step: int, failure: str | None = None) -> httpx.Response:
         cause = {"failure": failure, "message": f"it was {failure}", "step": step} if failure else None
         return self.send("POST", f"{self.path}/end", json={"outcome": outcome, "step": step, "cause": cause})
+
+
+@dataclass
+class SimulatedErrand:
+    """An errand, with the token of its claim."""
+
+    client: TestClient
+    grant: dict[str, Any]
+
+    def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.grant['token']}"} | arguments.pop("headers", {})
+        address = f"/api/v1/worker/errands/{self.grant['errand_id']}/{path}"
+        return self.client.request(method, address, headers=headers, **arguments)
+
+    def fetch(self) -> bytes:
+        answer = self.send("GET", "blob")
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def answer(self, **message: Any) -> httpx.Response:
+        return self.send("POST", "result", json=message)
+
+    def found(self, **changes: Any) -> httpx.Response:
+        """Say that the file is a good model."""
+        return self.answer(result=base_facts(**changes))
+
+    def refuse(self, message: str = "it is no file of weights") -> httpx.Response:
+        return self.answer(problem={"code": "not-a-model", "message": message})
+
+
+def base_facts(**changes: Any) -> dict[str, Any]:
+    """Return what an inspection finds in a small model of copper."""
+    tensors = [{"name": "descriptor.w", "shape": [2, 3], "dtype": "float64", "is_parameter": True, "sha256": "0" * 64}]
+    branch = {"name": "", "type_map": ["Cu"], "model": {"type_map": ["Cu"]}, "parameters": 6}
+    facts = {
+        "engine": "deepmd",
+        "form": "checkpoint",
+        "architecture": "se_e2_a",
+        "library": "deepmd-kit 3.2.0",
+        "branches": [branch],
+        "tensors": tensors,
+        "parameters": 6,
+        "step": 100,
+    }
+    return facts | changes
 
 
 def add_worker(client: TestClient, worker_id: str, slots: int = 2) -> SimulatedWorker:
