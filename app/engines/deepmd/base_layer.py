@@ -15,6 +15,9 @@ ONLY = ("", "Default")
 ONE_SEL_PER_TYPE = frozenset({"se_e2_a", "se_e2_r", "se_e3"})
 """Descriptors whose `sel` counts the neighbours of each type; elsewhere only its sum matters."""
 
+SELECTIONS = ("sel", "nsel", "three_body_sel", "e_sel", "a_sel")
+"""Numbers of neighbours, which may be `auto`."""
+
 NEVER_INHERITED: dict[str, str] = {
     "seed": "it decided the first weights, which now come from the base",
     "trainable": "it says what a training may change, not what the model is",

@@ -42,19 +42,28 @@ class Checked:
         self.problems.append(Problem(code=code, message=message, pointer=at, hint=hint))
 
 
-def check(tree: Argument, document: Mapping[str, Json], *, way: Way, broken: frozenset[str] = frozenset()) -> Checked:
+def check(
+    tree: Argument,
+    document: Mapping[str, Json],
+    *,
+    way: Way,
+    broken: frozenset[str] = frozenset(),
+    base: Mapping[str, Json] | None = None,
+) -> Checked:
     """Check a document against an argument tree. Sections named in `broken` are known to be wrong and left out.
 
-    `way` leads from the document back to what was submitted: messages name things as they were written there.
+    `way` leads from the document back to what was submitted: messages name things as they were written there. What the
+    document leaves out and `base` has (a checked document itself) is not missing: the two are walked side by side, and
+    where the document chooses another variant than the base, the base ends.
     """
     checked = Checked(way=way)
     fields = {name: argument for name, argument in tree.sub_fields.items() if name not in broken}
     rest = {key: value for key, value in document.items() if key not in broken}
-    checked.value = _members(fields, rest, "", checked)
+    checked.value = _members(fields, rest, "", checked, base)
     return checked
 
 
-def _value(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
+def _value(argument: Argument, value: Json, at: str, checked: Checked, base: Json) -> Json:
     if not (argument.sub_fields or argument.sub_variants):
         return _leaf(argument, value, at, checked)
     if value is None and NoneType in argument.dtype:
@@ -63,30 +72,50 @@ def _value(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
         _report_type(argument, value, at, checked)
         return _WRONG
     if argument.repeat and isinstance(value, list):
-        items = [_section(argument, item, at + pointer(index), checked) for index, item in enumerate(value)]
+        bases = base if isinstance(base, list) and len(base) == len(value) else [None] * len(value)
+        items = [
+            _section(argument, item, at + pointer(index), checked, bases[index]) for index, item in enumerate(value)
+        ]
         return _WRONG if any(item is _WRONG for item in items) else items
     if argument.repeat and isinstance(value, dict):
         named = {key: item for key, item in value.items() if not key.startswith("_")}
-        sections = {key: _section(argument, item, at + pointer(key), checked) for key, item in named.items()}
+        sections = {
+            key: _section(argument, item, at + pointer(key), checked, _member(base, key)) for key, item in named.items()
+        }
         return {key: item for key, item in sections.items() if item is not _WRONG}
-    return _section(argument, value, at, checked)
+    return _section(argument, value, at, checked, base)
 
 
-def _section(argument: Argument, value: Json, at: str, checked: Checked) -> Json:
+def _member(base: Json, key: str) -> Json:
+    return base.get(key) if isinstance(base, Mapping) else None
+
+
+def _section(argument: Argument, value: Json, at: str, checked: Checked, base: Json) -> Json:
     if not isinstance(value, dict):
         checked.add("wrong-type", at, f"{checked.name(at)} must be an object, but is {short(value)}", "Write { … }.")
         return _WRONG
     tags: dict[str, str] = {}
-    fields = _fields(argument, value, at, tags, checked)
+    base = base if isinstance(base, Mapping) else None
+    fields = _fields(argument, value, at, tags, checked, base)
     if fields is None:
         known = {name: member for name, member in argument.sub_fields.items() if name in value}
-        _members(known, {name: value[name] for name in known}, at, checked)
+        _members(known, {name: value[name] for name in known}, at, checked, base)
         return _WRONG
-    return _members(fields, value, at, checked) | tags
+    return _members(fields, value, at, checked, base if _is_same_kind(tags, base) else None) | tags
+
+
+def _is_same_kind(tags: Mapping[str, str], base: Mapping[str, Json] | None) -> bool:
+    """Return whether every choice that was written down is also the base's."""
+    return all(base is not None and base.get(flag, choice) == choice for flag, choice in tags.items())
 
 
 def _fields(
-    argument: Argument, value: dict[str, Json], at: str, tags: dict[str, str], checked: Checked
+    argument: Argument,
+    value: dict[str, Json],
+    at: str,
+    tags: dict[str, str],
+    checked: Checked,
+    base: Mapping[str, Json] | None,
 ) -> dict[str, Argument] | None:
     """Return the members that an object may have, given the variants it chose; None when a choice is wrong.
 
@@ -94,8 +123,8 @@ def _fields(
     """
     fields = dict(argument.sub_fields)
     for flag, variant in argument.sub_variants.items():
-        choice = _choice(argument, variant, value, at, checked)
-        inner = _fields(choice, value, at, tags, checked) if choice is not None else None
+        choice = _choice(argument, variant, value, at, checked, base)
+        inner = _fields(choice, value, at, tags, checked, base) if choice is not None else None
         if choice is None or inner is None:
             return None
         fields |= {flag: variant.dummy_argument(), **inner}
@@ -104,15 +133,23 @@ def _fields(
     return fields
 
 
-def _choice(argument: Argument, variant: Variant, value: dict[str, Json], at: str, checked: Checked) -> Argument | None:
+def _choice(
+    argument: Argument,
+    variant: Variant,
+    value: dict[str, Json],
+    at: str,
+    checked: Checked,
+    base: Mapping[str, Json] | None,
+) -> Argument | None:
     flag = variant.flag_name
+    inherited = (base or {}).get(flag)
     choices = [*variant.choice_dict, *variant.choice_alias]
     listed = f"One of {', '.join(sorted(CHOICES.get((argument.name, flag), variant.choice_dict)))}."
-    if flag not in value and not variant.optional:
+    if flag not in value and inherited is None and not variant.optional:
         message = f"{checked.name(at + pointer(flag))} is missing: it says which kind this is"
         checked.add("missing-key", at, message, listed)
         return None
-    tag = value.get(flag, variant.default_tag)
+    tag = value.get(flag, inherited or variant.default_tag)
     if not isinstance(tag, str) or tag not in choices:
         near = did_you_mean(tag, choices) if isinstance(tag, str) else ""
         hint = near or listed
@@ -124,7 +161,9 @@ def _choice(argument: Argument, variant: Variant, value: dict[str, Json], at: st
     return chosen
 
 
-def _members(fields: dict[str, Argument], value: Mapping[str, Json], at: str, checked: Checked) -> dict[str, Json]:
+def _members(
+    fields: dict[str, Argument], value: Mapping[str, Json], at: str, checked: Checked, base: Mapping[str, Json] | None
+) -> dict[str, Json]:
     known = {alias: name for name, argument in fields.items() for alias in (name, *argument.alias)}
     result: dict[str, Json] = {}
     spelled: dict[str, str] = {}
@@ -141,10 +180,11 @@ def _members(fields: dict[str, Argument], value: Mapping[str, Json], at: str, ch
             spelled[name] = key
             if key != name:
                 checked.moves[at + pointer(name)] = at + pointer(key)
-            kept = _value(fields[name], member, at + pointer(key), checked)
+            kept = _value(fields[name], member, at + pointer(key), checked, _member(base, name))
             if kept is not _WRONG:
                 result[name] = kept
-    for name in [name for name, argument in fields.items() if not argument.optional and name not in spelled]:
+    has = {*spelled, *(base or ())}
+    for name in [name for name, argument in fields.items() if not argument.optional and name not in has]:
         message = f"{checked.name(at + pointer(name))} is missing"
         checked.add("missing-key", at, message, f"Add {name!r} here.")
     return result

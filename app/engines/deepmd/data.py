@@ -79,7 +79,7 @@ def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path
                 is_complete = False
             else:
                 summaries = [system.summary for system in systems]
-                _check_types(draft, path, draft.get(*draft.model(task), "type_map"), systems)
+                _check_types(draft, path, draft.model(task), systems)
                 _check_labels(draft, path, task, systems)
                 check_batches(draft, path, summaries)
                 found[path] = summaries
@@ -176,7 +176,8 @@ def _place(draft: Draft, path: Path, systems: Sequence[System], system: System) 
     return (*path, "systems", systems.index(system)) if is_list else (*path, "systems")
 
 
-def _check_types(draft: Draft, path: Path, type_map: Json, systems: Sequence[System]) -> None:
+def _check_types(draft: Draft, path: Path, model: Path, systems: Sequence[System]) -> None:
+    type_map = draft.get(*model, "type_map")
     if not isinstance(type_map, list):
         return
     for system in systems:
@@ -185,6 +186,9 @@ def _check_types(draft: Draft, path: Path, type_map: Json, systems: Sequence[Sys
             verb = "has" if any(system.summary.elements.get(name) for name in missing) else "lists"
             message = f"names {system.ref}, which {verb} {', '.join(missing)}: not in model.type_map {short(type_map)}"
             hint = f"Add {', '.join(missing)} to type_map, or leave this system out."
+            if draft.is_inherited(*model, "type_map"):
+                wider = short([*type_map, *missing])
+                hint = f'Write the base\'s type_map with what is new: "type_map": {wider}; or leave this system out.'
             draft.refuse("element-not-in-type-map", _place(draft, path, systems, system), message, hint)
 
 
@@ -196,9 +200,19 @@ def _check_untrained(draft: Draft, found: Mapping[Path, list[SystemSummary]]) ->
     present = {name for systems in sections for system in systems for name, count in system.elements.items() if count}
     path = (*draft.model(draft.tasks()[0]), "type_map")
     absent = [name for name in draft.get(*path) or [] if name not in present]
-    if absent:
+    if draft.base_types is not None:
+        _check_unheard(draft, path, [name for name in absent if name not in draft.base_types])
+    elif absent:
         message = f"names {', '.join(absent)}, which no training system has"
         draft.warn("untrained-element", path, message, "Nothing is learned about it.")
+
+
+def _check_unheard(draft: Draft, path: Path, names: Sequence[str]) -> None:
+    """Refuse elements that neither the base knows nor any data have. What the base knows needs no data."""
+    assert draft.base is not None
+    if names:
+        message = f"names {', '.join(names)}, which neither {draft.base.name} knows nor any training system has"
+        draft.refuse("unknown-element", path, message, "Remove it, or add data that have it.")
 
 
 def _check_labels(draft: Draft, path: Path, task: str, systems: Sequence[System]) -> None:

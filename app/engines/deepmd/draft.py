@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.engines.base import Base
 from app.engines.deepmd.document import Way, dotted, given, nearest
-from app.engines.deepmd.tasks import is_multi_task
-from app.engines.documents import leaves, pointer
+from app.engines.documents import leaves, parts, pointer
 from app.wire.jobs import LosingCandidate, Origin, OriginKind
 from app.wire.problems import Notice, Problem
 
@@ -24,12 +24,18 @@ class Draft:
     submitted: Mapping[str, Json]
     config: dict[str, Json]
     way: Way
+    multi_task: bool = False
     candidates: Mapping[str, list[LosingCandidate]] = field(default_factory=dict)
     """Values of all layers for a leaf, the one in force first (`app.engines.layers`)."""
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Notice] = field(default_factory=list)
     changed: dict[str, Origin] = field(default_factory=dict)
-    """Origins that are not simply explicit, migrated or default, by pointer."""
+    """Origins that are not simply explicit, base, migrated or default, by pointer."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Remarks on values that are as the base or a default has them, by pointer."""
+    base: Base | None = None
+    base_types: frozenset[str] | None = None
+    """Elements that the base knows; None without a base."""
 
     def get(self, *path: str | int) -> Json:
         """Return the value at a path, or None when there is none."""
@@ -51,6 +57,11 @@ class Draft:
         candidates = self.candidates.get(pointer(*path), [])
         return next((candidate.value for candidate in candidates if candidate.origin == "default"), None)
 
+    def is_inherited(self, *path: str | int) -> bool:
+        """Return whether the value at a path is the base's."""
+        candidates = self.candidates.get(pointer(*path), [])
+        return bool(candidates) and candidates[0].origin == "base"
+
     def source(self, *path: str | int) -> str | None:
         """Return where the value at a path was submitted, or None when it was not."""
         at = self.way.back(pointer(*path)).pointer
@@ -63,6 +74,9 @@ class Draft:
     def refuse(self, code: str, path: Path, message: str, hint: str | None = None) -> None:
         """Record a mistake. `message` follows the name of the place."""
         at = nearest(self.submitted, self.way.back(pointer(*path)).pointer)
+        if self.base and self.is_inherited(*path):
+            message = f"{message} ({self.base.name} has it so)"
+            hint = f"Write another value here, or choose another base. {hint or ''}".rstrip()
         problem = Problem(code=code, message=f"{self.name(*path)} {message}", pointer=at, hint=hint)
         if problem not in self.problems:
             self.problems.append(problem)
@@ -87,7 +101,9 @@ class Draft:
 
     def note(self, path: Path, note: str) -> None:
         """Add a remark to the origin of a value that stays as it is."""
-        self.changed[pointer(*path)] = self.origin(pointer(*path)).model_copy(update={"note": note})
+        origin = self.origin(pointer(*path))
+        said = f"{origin.note}, {note}" if origin.origin == "base" else note
+        self.changed[pointer(*path)] = origin.model_copy(update={"note": said})
 
     def ignore(self, path: Path, reason: str) -> None:
         """Mark an explicit value that cannot take effect."""
@@ -97,13 +113,17 @@ class Draft:
         """Return the origin of the leaf at `at`."""
         if at in self.changed:
             return self.changed[at]
-        source = self.way.back(at)
-        candidates = list(self.candidates.get(at, []))
-        losing = candidates[1:]
-        if not given(self.submitted, source.pointer):
+        candidates = self.candidates.get(at, [])
+        losing = list(candidates[1:])
+        if not candidates or candidates[0].origin == "default":
             # DeePMD-kit's conversion of old inputs writes defaults of its own, which win over those of its schema.
             others = [candidate for candidate in losing if candidate.value != candidates[0].value]
-            return Origin(origin="default", losing=others)
+            return Origin(origin="default", note=self.notes.get(at), losing=others)
+        if candidates[0].origin == "base":
+            said = (self.base.name if self.base else None, self.notes.get(at))
+            note = ", ".join(text for text in said if text)
+            return Origin(origin="base", source=candidates[0].source, note=note, losing=losing)
+        source = self.way.back(at)
         if source.is_migrated:
             note = f"written as {dotted(source.pointer)}"
             return Origin(origin="migrated", source=source.pointer, note=note, losing=losing)
@@ -115,9 +135,7 @@ class Draft:
 
     def tasks(self) -> list[str]:
         """Return the names of the tasks; one empty name for a single-task training."""
-        if not is_multi_task(self.submitted):
-            return [""]
-        return list(self.get("model", "model_dict") or {})
+        return list(self.get("model", "model_dict") or {}) if self.multi_task else [""]
 
     def model(self, task: str) -> Path:
         """Return the path of a task's model section."""
@@ -156,6 +174,20 @@ class Draft:
             for name in ("training_data", "validation_data"):
                 if self.get(*self.data_section(task), name):
                     yield "data", (*self.data_section(task), name)
+
+
+def place(document: Json, at: str) -> Path:
+    """Return a pointer as a path: the keys of objects as text, the indices of lists as numbers."""
+    path: list[str | int] = []
+    value = document
+    for part in parts(at):
+        step: str | int = int(part) if isinstance(value, list) else part
+        path.append(step)
+        try:
+            value = value[step]
+        except (LookupError, TypeError):
+            value = None
+    return tuple(path)
 
 
 def counted(count: int, what: str) -> str:

@@ -1,7 +1,7 @@
 """Old spellings of DeePMD-kit inputs (1.x, up to 3.1) become today's, by DeePMD-kit's own code."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,11 +47,13 @@ class Migrated:
     """Sections that are missing or no objects: reported here, not to be checked again."""
 
 
-def migrate(config: Mapping[str, Json]) -> Migrated:
-    """Return a submitted config in today's spelling."""
+def migrate(config: Mapping[str, Json], *, inherited: Collection[str] = ()) -> Migrated:
+    """Return a submitted config in today's spelling. Sections named in `inherited` need not be there."""
     document = deepcopy(dict(config))
     if "model" not in document and "use_smooth" in document:
         return _too_old()
+    for name in inherited:
+        document.setdefault(name, {})
     problems = _wrong_sections(document)
     if problems:
         broken = frozenset(parts(problem.pointer or "")[0] for problem in problems if problem.pointer)

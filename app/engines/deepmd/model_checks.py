@@ -5,6 +5,7 @@ from typing import Any
 
 from deepmd.common import VALID_ACTIVATION, VALID_PRECISION
 
+from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE, SELECTIONS
 from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import NESTED, Draft, Path, counted
 from app.engines.deepmd.elements import SYMBOLS
@@ -17,8 +18,6 @@ _CUTOFFS = (
     ("e_rcut_smth", "e_rcut"),
     ("a_rcut_smth", "a_rcut"),
 )
-_SELECTIONS = ("sel", "nsel", "three_body_sel", "e_sel", "a_sel")
-_ONE_SEL_PER_TYPE = frozenset({"se_e2_a", "se_e2_r", "se_e3"})
 _NAMED_VALUES: tuple[tuple[str, frozenset[str]], ...] = (
     ("activation_function", frozenset(VALID_ACTIVATION)),
     ("precision", frozenset(VALID_PRECISION)),
@@ -66,7 +65,7 @@ def _check_type_map(draft: Draft, model: Path) -> int | None:
 def _check_descriptor(draft: Draft, path: Path, types: int | None) -> None:
     for section in [path, *((*path, name) for name in NESTED if draft.get(*path, name))]:
         _check_cutoffs(draft, section)
-        for key in _SELECTIONS:
+        for key in SELECTIONS:
             _check_selection(draft, (*section, key), _length(draft, path, types, key))
         _check_names(draft, section)
         if draft.get(*section, "neuron") == []:
@@ -77,7 +76,7 @@ def _check_descriptor(draft: Draft, path: Path, types: int | None) -> None:
 
 
 def _length(draft: Draft, path: Path, types: int | None, key: str) -> int | None:
-    return types if key == "sel" and draft.get(*path, "type") in _ONE_SEL_PER_TYPE else None
+    return types if key == "sel" and draft.get(*path, "type") in ONE_SEL_PER_TYPE else None
 
 
 def _check_cutoffs(draft: Draft, section: Path) -> None:

@@ -60,6 +60,8 @@ def _settle_decay(draft: Draft, decaying: int) -> None:
     used = effective_decay_steps(asked, decaying)
     if used != asked:
         note = f"replaced decay_steps {asked}, which is not less than the {decaying} steps to decay over"
+        if draft.is_inherited(*path):
+            note = f"re-derived for {decaying} steps to decay over; base had {asked}"
         is_given = draft.source(*path) is not None
         draft.put(path, used, "derived", source="deepmd-kit", note=note)
         if is_given:

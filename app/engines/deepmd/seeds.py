@@ -1,6 +1,6 @@
 """Which seeds a DeePMD training has, and where in its config they stand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.engines.documents import pointer
@@ -22,25 +22,31 @@ OF_THE_LOOP = ("data.order", "data.tasks")
 """Seeds that DeePMD's input has no key for: the order of frames, and which task is drawn."""
 
 
-def plant(config: dict[str, Json], origins: dict[str, Origin], root: int) -> dict[str, int]:
-    """Write every seed that is not explicit into a resolved config, and return all of them by component."""
-    seeds = {name: derive(root, name) for name in OF_THE_LOOP}
-    seeds["statistics"] = STATISTICS
+def plant(
+    config: dict[str, Json], origins: dict[str, Origin], root: int, kept: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """Write every seed that is still missing into a resolved config, and return all of them by component.
+
+    `kept` are the seeds that a resumed training had; those that the config has no key for are taken from there.
+    """
+    seeds = {name: derive(root, name) for name in OF_THE_LOOP} | {"statistics": STATISTICS}
+    seeds |= {name: seed for name, seed in (kept or {}).items() if name in seeds}
     for path in places(config):
         section = _at(config, path)
         name, at = ".".join(map(str, path)), pointer(*path, "seed")
         if section.get("seed") is None:
-            losing = (
-                [LosingCandidate(origin="explicit", value=None)]
-                if at in origins and origins[at].origin != "default"
-                else []
-            )
+            losing = [LosingCandidate(origin="explicit", value=None)] if _is_explicit(origins.get(at)) else []
+            losing += [lost for lost in origins[at].losing if lost.origin == "base"] if at in origins else []
             section["seed"] = derive(root, name)
             origins[at] = Origin(
                 origin="seed", source=RULE, note=f"derived from root seed {root} for {name}", losing=losing
             )
         seeds[name] = section["seed"]
     return seeds
+
+
+def _is_explicit(origin: Origin | None) -> bool:
+    return origin is not None and origin.origin not in ("default", "base")
 
 
 def places(config: dict[str, Json]) -> Iterator[Path]:

@@ -7,12 +7,16 @@ from typing import Any
 
 import yaml
 
-from app.engines.base import DatasetFacts
+from app.engines.base import Base, DatasetFacts
 from app.engines.deepmd import ENGINE
+from app.engines.deepmd.schema import defaults
+from app.engines.deepmd.tasks import expand
 from app.engines.documents import parts
-from app.resolve import resolve
+from app.engines.layers import Layer, merge
+from app.resolve import data_uses, resolve
 from app.wire.datasets import SystemSummary
 from app.wire.jobs import JobSubmit, Resolution
+from app.wire.models import BaseFacts, BranchFacts
 from app.wire.problems import Problem
 
 DATA = Path(__file__).parents[3] / "engines" / "deepmd"
@@ -39,16 +43,77 @@ def _facts(entry: dict[str, Any]) -> DatasetFacts:
     return DatasetFacts(entry["name"], entry["version"], digest, systems, types)
 
 
-def resolve_input(config: Any, *, seed: int = ROOT_SEED, mode: str = "scratch") -> Resolution | list[Problem]:
-    """Resolve a config as a submission does."""
-    known = all_datasets()
-    datasets = {}
-    for use in ENGINE.data_uses(config):
+@lru_cache
+def _models() -> dict[str, Any]:
+    return yaml.safe_load((DATA / "models.yaml").read_text())
+
+
+@lru_cache
+def model(name: str) -> Base:
+    """Return a base model of models.yaml."""
+    entry = _models()[name]
+    facts = _of_a_job(entry) if "from" in entry else _of_a_file(entry)
+    return Base(name, (name.encode().hex() * 64)[:64], facts)
+
+
+def _of_a_file(entry: dict[str, Any]) -> BaseFacts:
+    branches = [_branch(name, section) for name, section in entry["branches"].items()]
+    return BaseFacts(
+        engine=entry.get("engine", "deepmd"),
+        form=entry["form"],
+        architecture="",
+        branches=branches,
+        tensors=[],
+        parameters=0,
+        step=entry.get("step"),
+    )
+
+
+def _branch(name: str, section: dict[str, Any]) -> BranchFacts:
+    document = {"model": deepcopy(section)}
+    full = (
+        merge([Layer("explicit", document), Layer("default", defaults(document, multi_task=False))])
+        if section
+        else None
+    )
+    complete = full.document["model"] if full else {}
+    return BranchFacts(name=name, type_map=section.get("type_map", []), model=complete, parameters=0)
+
+
+def _of_a_job(entry: dict[str, Any]) -> BaseFacts:
+    answer = resolve_input(change(base(entry["from"]), entry.get("set", {}), entry.get("remove", [])))
+    assert isinstance(answer, Resolution), answer
+    config = change(answer.config, entry.get("config", {}), [])
+    tasks = expand(deepcopy(config)).value["model"].get("model_dict", {"": config["model"]})
+    sections = {name: change(section, entry.get("numbers", {}), []) for name, section in tasks.items()}
+    return BaseFacts(
+        engine="deepmd",
+        form="Cairn checkpoint",
+        architecture="",
+        branches=[
+            BranchFacts(name=name, type_map=section["type_map"], model=section, parameters=0)
+            for name, section in sections.items()
+        ],
+        tensors=[],
+        parameters=0,
+        step=entry["step"],
+        has_optimizer=True,
+        config=config,
+        seed=answer.seed,
+        seeds=answer.seeds,
+    )
+
+
+def resolve_input(config: Any, *, seed: int = ROOT_SEED, **start: Any) -> Resolution | list[Problem]:
+    """Resolve a config as a submission does. Pointers into the config are returned without `/config`."""
+    submit = JobSubmit(config=config, start=start)
+    known, found = all_datasets(), {}
+    source = model(submit.start.base) if submit.start.base in _models() else None
+    for use in data_uses(ENGINE, submit, source):
         facts = known.get(use.ref.name) if use.ref else None
         if facts and use.ref and use.ref.version in (None, facts.version):
-            datasets[use.text] = facts
-    submit = JobSubmit(config=config, start={"mode": mode})
-    answer = resolve(ENGINE, submit, datasets=datasets, root_seed=seed, known=list(known))
+            found[use.text] = facts
+    answer = resolve(ENGINE, submit, datasets=found, root_seed=seed, known=list(known), base=source)
     if isinstance(answer, list):
         return _in_config(answer)
     return answer.model_copy(update={"warnings": _in_config(answer.warnings)})

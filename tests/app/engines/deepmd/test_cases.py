@@ -20,9 +20,8 @@ def _cases() -> list[Any]:
 @pytest.mark.parametrize("case", _cases())
 def test_case(case: dict[str, Any]) -> None:
     config = case["config"] if "config" in case else base(case["base"])
-    answer = resolve_input(
-        change(config, case.get("set", {}), case.get("remove", [])), mode=case.get("mode", "scratch")
-    )
+    config = change(config, case.get("set", {}), case.get("remove", []))
+    answer = resolve_input(config, **case.get("start", {}))
     if "problems" in case:
         assert isinstance(answer, list), "it was accepted"
         _compare(answer, case["problems"])

@@ -1,0 +1,130 @@
+"""Checks of a training that is resumed: what must be as it was, and what then is not the same run any more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.engines.base import Base
+from app.engines.deepmd.document import short
+from app.engines.deepmd.draft import Draft, Path, place
+from app.engines.deepmd.layering import Layered
+from app.engines.documents import leaves
+from app.wire.jobs import LosingCandidate
+
+Json = Any
+
+_KEPT = ("/model/", "/optimizer/", "/training/enable_ema", "/training/ema_decay", "/training/seed")
+"""What the checkpoint's tensors, optimizer and generators belong to. Stock DeePMD-kit takes the checkpoint's and says
+nothing, or trains another function with its weights."""
+
+_DECISIVE = ("/loss/", "/loss_dict/", "/training/gradient_max_norm", "/training/model_prob/")
+"""What every further step follows, beside data and learning rate."""
+
+_HINT = "Remove it to go on as it was, or choose start.mode init or finetune for a changed model."
+
+
+def check_kept(draft: Draft, layers: Layered, shared: tuple[Mapping[str, Json], Mapping[str, Json]]) -> None:
+    """Refuse explicit values of model, optimizer and seeds that are not the checkpoint's.
+
+    `shared` is what tasks share in the submission and in the checkpoint.
+    """
+    assert draft.base is not None
+    for at, candidates in draft.candidates.items():
+        if candidates[0].origin == "explicit" and is_kept(at) and not layers.is_ended(at):
+            had = _had(candidates)
+            if had is None or had.value != candidates[0].value:
+                as_base = f"but {draft.base.name} was trained with {short(had.value) if had else 'none'}"
+                message = f"is {short(candidates[0].value)}, {as_base}: a resumed training goes on as it is"
+                draft.refuse("contradicts-base", place(draft.config, at), message, _HINT)
+    for at, why in layers.ended.items():
+        if is_kept(at) and not at.endswith("/type"):
+            draft.refuse(
+                "contradicts-base", place(draft.config, at), f"{why}: a resumed training goes on as it is", _HINT
+            )
+    mine, other = shared
+    for at in sorted(at for at in {*mine, *other} if mine.get(at) != other.get(at)):
+        message = f"is not shared as in {draft.base.name}: a resumed training goes on as it is"
+        draft.refuse("contradicts-base", place(draft.config, at), message, _HINT)
+
+
+def _had(candidates: list[LosingCandidate]) -> LosingCandidate | None:
+    """Return the base's candidate, or the default where a newer DeePMD-kit has a key that the base did not know."""
+    by_origin = {candidate.origin: candidate for candidate in reversed(candidates)}
+    return by_origin.get("base") or by_origin.get("default")
+
+
+def is_kept(at: str) -> bool:
+    """Return whether a value belongs to what a resumed training keeps: model, optimizer, seeds, moving average."""
+    return at.startswith(_KEPT) and not at.startswith("/model/shared_dict/")
+
+
+def check_length_beyond(draft: Draft, steps: int, base: Base) -> None:
+    """Refuse a training that would be over before its first step."""
+    if base.facts.step is not None and steps <= base.facts.step:
+        message = (
+            f"makes {steps} steps, and {base.name} has done {base.facts.step} already: nothing would be left to do"
+        )
+        hint = f"Write more than {base.facts.step} for training.numb_steps; it counts from the very beginning."
+        path = ("training", "numb_steps")
+        if draft.source(*path):
+            draft.refuse("out-of-range", path, message, hint)
+        else:
+            draft.refuse("out-of-range", ("training",), f"is inherited and {message}", hint)
+
+
+def warn_of_another_run(draft: Draft, steps: int, base: Base) -> None:
+    """Say what makes the rest of the training differ from what the base's own training would have been."""
+    config = base.facts.config or {}
+    for path in _data_sections(draft):
+        if _differ(draft.get(*path), _get(config, path)):
+            message = f"is not what {base.name} was trained on: not the same run any more"
+            draft.warn("another-run", path, message, "Its weights and its optimizer go on with other data.")
+    for at, candidates in draft.candidates.items():
+        if at.startswith(_DECISIVE) and candidates[0].origin == "explicit":
+            had = _had(candidates)
+            if had is not None and had.value != candidates[0].value:
+                message = (
+                    f"is {short(candidates[0].value)}, {base.name} had {short(had.value)}: not the same run any more"
+                )
+                draft.warn("another-run", place(draft.config, at), message)
+    _warn_of_schedule(draft, steps, base, config)
+
+
+def _data_sections(draft: Draft) -> list[Path]:
+    return [(*draft.data_section(task), "training_data") for task in draft.tasks()]
+
+
+def _differ(one: Json, other: Json) -> bool:
+    """Return whether two data sections yield other batches."""
+    return dict(leaves(one)) != dict(leaves(other))
+
+
+def _get(document: Json, path: Path) -> Json:
+    try:
+        for part in path:
+            document = document[part]
+    except (LookupError, TypeError):
+        return None
+    return document
+
+
+def _warn_of_schedule(draft: Draft, steps: int, base: Base, config: Mapping[str, Json]) -> None:
+    before, now = config.get("learning_rate"), draft.config["learning_rate"]
+    planned, step = _get(config, ("training", "numb_steps")), base.facts.step
+    if (before == now and planned == steps) or not isinstance(before, dict) or not isinstance(planned, int):
+        return
+    change = f"training.numb_steps is {steps} and was {planned}" if planned != steps else "the schedule is another one"
+    was, becomes = _rate(before, planned, step or 0), _rate(now, steps, step or 0)
+    message = (
+        f"is followed anew, for {change}: at step {step}, where {base.name} stopped, the learning rate was "
+        f"{was:.3g} and becomes {becomes:.3g}"
+    )
+    draft.warn("schedule-changed", ("learning_rate",), message, "Not the same run any more.")
+    if planned != steps and draft.source("training", "numb_steps"):
+        draft.note(("training", "numb_steps"), f"the learning rate is re-derived for {steps} steps; base had {planned}")
+
+
+def _rate(section: Mapping[str, Json], steps: int, step: int) -> float:
+    """Return DeePMD-kit's learning rate at a step of a training of so many."""
+    from deepmd.dpmodel.utils.learning_rate import BaseLR
+
+    return float(BaseLR(**section, num_steps=steps).value(step))

@@ -1,0 +1,124 @@
+"""Checks of `Start` against a base: which branch, whether it can be resumed, what may differ."""
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from app.engines.base import Base
+from app.engines.deepmd.base_layer import ONLY, branch_of, wanted_branch
+from app.engines.deepmd.document import Way, dotted, short
+from app.engines.documents import leaves, parts, pointer
+from app.wire.jobs import Start
+from app.wire.problems import Problem
+
+Json = Any
+
+
+def check_resumable(base: Base) -> list[Problem]:
+    """Return why a base cannot be resumed, if so."""
+    facts = base.facts
+    if facts.config is not None and facts.step is not None:
+        return []
+    message = f"{base.name} is a {facts.form}: it does not say how it was trained, so that training cannot be resumed"
+    hint = "Resume a checkpoint of one of Cairn's own jobs, or start a new training from these weights with mode init."
+    return [Problem(code="not-resumable", message=message, pointer="/base", hint=hint)]
+
+
+def check_branches(base: Base, start: Start, tasks: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with `start.branch` for a training of these tasks (`[""]`: a single-task training)."""
+    if tasks == [""]:
+        return _check_single(base, start)
+    if isinstance(start.branch, str) and start.branch not in ONLY:
+        message = f"start.branch is {short(start.branch)}, but the training has the tasks {', '.join(tasks)}"
+        hint = f'Write an object, branch of the base by task: {{"{tasks[0]}": "{start.branch}"}}.'
+        return [_problem("wrong-type", "/branch", message, hint)]
+    problems = _unknown_tasks(start.branch, tasks, "branch")
+    for task in tasks:
+        if branch_of(base.facts, start, task) is None:
+            asked = wanted_branch(base.facts, start, task) or task
+            mapped = isinstance(start.branch, dict) and task in start.branch
+            at = pointer("branch", task) if mapped else "/branch"
+            message = f"the task {task} has nothing to start from: {base.name} has no branch {short(asked)}"
+            problems.append(_problem("unknown-branch", at, message, _branches(base, asked, task)))
+    return problems
+
+
+def _check_single(base: Base, start: Start) -> list[Problem]:
+    if isinstance(start.branch, dict):
+        message = "start.branch is an object, but the training has a single task"
+        return [_problem("wrong-type", "/branch", message, _branches(base, None, ""))]
+    if branch_of(base.facts, start, "") is not None:
+        return []
+    if start.branch in (None, *ONLY):
+        message = f"{base.name} has {len(base.facts.branches)} branches; start.branch must say which to start from"
+        return [_problem("missing-key", "/branch", message, _branches(base, None, ""))]
+    message = f"{base.name} has no branch {short(start.branch)}"
+    return [_problem("unknown-branch", "/branch", message, _branches(base, str(start.branch), ""))]
+
+
+def _branches(base: Base, asked: str | None, task: str) -> str:
+    names = [branch.name for branch in base.facts.branches]
+    if names == [""]:
+        return f'It has a single task: {{"{task}": ""}} names it.' if task else "It has a single task: leave it out."
+    return f"{_near(asked, names)}It has {', '.join(names)}."
+
+
+def _near(asked: str | None, names: Collection[str]) -> str:
+    near = difflib.get_close_matches(asked or "", names, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]}? " if near else ""
+
+
+def check_fitting(start: Start, tasks: Sequence[str]) -> list[Problem]:
+    """Return what is wrong with `start.fitting` for a training of these tasks."""
+    if isinstance(start.fitting, dict) and tasks == [""]:
+        message = "start.fitting is an object, but the training has a single task"
+        return [_problem("wrong-type", "/fitting", message, "Write reuse or new.")]
+    return _unknown_tasks(start.fitting, tasks, "fitting")
+
+
+def _unknown_tasks(mapping: Json, tasks: Sequence[str], key: str) -> list[Problem]:
+    names = [name for name in mapping if name not in tasks] if isinstance(mapping, Mapping) else []
+    return [
+        _problem(
+            "unknown-task",
+            pointer(key, name),
+            f"start.{key} names {short(name)}, which is no task of the training",
+            f"{_near(name, tasks)}The tasks are {', '.join(tasks)}.",
+        )
+        for name in names
+    ]
+
+
+def how_each_begins(base: Base, start: Start, tasks: Sequence[str]) -> dict[str, Json]:
+    """Return by task the branch that it starts from and what becomes of its fitting net, however that was written."""
+    found = {}
+    for task in tasks:
+        branch = branch_of(base.facts, start, task)
+        fitting = start.fitting.get(task) if isinstance(start.fitting, dict) else start.fitting
+        found[task] = {"branch": branch.name if branch else None, "fitting": fitting or "reuse"}
+    return found
+
+
+def check_allow(start: Start, config: Mapping[str, Json], way: Way) -> list[Problem]:
+    """Return the entries of `start.allow` that name nothing in a config."""
+    if not start.allow:
+        return []
+    known: set[str] = set()
+    for at, _ in leaves(config):
+        for place in (at, way.back(at).pointer):
+            steps = parts(place)
+            known |= {dotted(pointer(*steps[: count + 1])) for count in range(len(steps))}
+    return [
+        _problem(
+            "unknown-key",
+            pointer("allow", index),
+            f"start.allow names {short(entry)}, which the config does not have",
+            _near(entry, known) or "Name a key, or a part with all below it: model.descriptor.",
+        )
+        for index, entry in enumerate(start.allow)
+        if entry not in known
+    ]
+
+
+def _problem(code: str, at: str, message: str, hint: str) -> Problem:
+    return Problem(code=code, message=message, pointer=at, hint=hint.strip())
