@@ -59,8 +59,8 @@ def upload(api: Api, path: Path, fields: dict[str, Any]) -> Any:
     """Send a file, or a directory as a tar that is made on the way; return the server's answer."""
     params = {**fields, "filename": f"{path.name or 'data'}.tar" if path.is_dir() else path.name}
     try:
-        with _progress(path) as sent:
-            content = packed(path, sent) if path.is_dir() else _read(path, sent)
+        with sending(path) as sent:
+            content = packed(path, sent) if path.is_dir() else read(path, sent)
             headers = {"Content-Type": "application/octet-stream"}
             if path.is_file():
                 headers["Content-Length"] = str(path.stat().st_size)
@@ -76,7 +76,8 @@ class Sent(Protocol):
         """Show that `count` more bytes are on their way."""
 
 
-def _read(path: Path, sent: Sent) -> Iterator[bytes]:
+def read(path: Path, sent: Sent) -> Iterator[bytes]:
+    """Yield a file, piece by piece."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             sent(len(chunk))
@@ -93,13 +94,14 @@ def packed(directory: Path, sent: Sent) -> Iterator[bytes]:
         info = tarfile.TarInfo(str(path.relative_to(directory)))
         info.size = path.stat().st_size
         yield info.tobuf(tarfile.PAX_FORMAT)
-        yield from _read(path, sent)
+        yield from read(path, sent)
         yield bytes(-info.size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 @contextlib.contextmanager
-def _progress(path: Path) -> Iterator[Sent]:
+def sending(path: Path) -> Iterator[Sent]:
+    """Show how much of a file or directory is on its way."""
     total = sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
     columns = (
         TextColumn("{task.description}"),

@@ -52,9 +52,13 @@ class Remote:
 def download(job_id: int, what: str, *, step: int | None, all_files: bool, target: Target, as_json: bool) -> None:
     """Fetch what was asked for and say where it is."""
     with connect() as api:
-        remotes = _remotes(api, job_id, what, step=step, all_files=all_files)
-        single = len(remotes) == 1
-        found = [fetch(api, each, target.path(each.name, single=single), force=target.force) for each in remotes]
+        fetch_all(api, _remotes(api, job_id, what, step=step, all_files=all_files), target, as_json=as_json)
+
+
+def fetch_all(api: Api, remotes: list[Remote], target: Target, *, as_json: bool) -> None:
+    """Fetch files and say where they are."""
+    single = len(remotes) == 1
+    found = [fetch(api, each, target.path(each.name, single=single), force=target.force) for each in remotes]
     if as_json:
         print_json([{"path": str(path), "sha256": digest, "size": path.stat().st_size} for path, digest in found])
         return

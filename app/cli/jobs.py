@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import Config, Engine, Job, Json, Limit, Seed, Settings, given
+from app.cli.options import Config, Engine, Force, Job, Json, Limit, Output, Seed, Settings, given
 
 
 class Level(StrEnum):
@@ -131,13 +131,11 @@ def download(
     job: Job,
     what: Annotated[What, typer.Argument(help="What to download.")] = What.checkpoint,
     step: Annotated[int | None, typer.Option(min=0, help="Of this step [default: the newest].")] = None,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="File to write to, or directory (one that is there, or DIR/).")
-    ] = None,
+    output: Output = None,
     all_files: Annotated[
         bool, typer.Option("--all-files", help="Also the files that only Cairn needs to resume.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Download a checkpoint, the bundle or the learning curve; resumes, and verifies what arrived."""

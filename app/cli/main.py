@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, jobs, local
+from app.cli import account, datasets, jobs, local, models
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -49,7 +49,10 @@ def build() -> typer.Typer:
         _add(app, commands, panel)
     data = typer.Typer(no_args_is_help=True, help="Add datasets and look at them.")
     _add(data, (datasets.add, datasets.ls, datasets.show))
-    app.add_typer(data, name="dataset", rich_help_panel="Datasets")
+    app.add_typer(data, name="dataset", rich_help_panel="Datasets and models")
+    bases = typer.Typer(no_args_is_help=True, help="Add base models, weights to start from, and look at them.")
+    _add(bases, (models.add, models.promote, models.ls, models.show, models.download))
+    app.add_typer(bases, name="model", rich_help_panel="Datasets and models")
     return app
 
 

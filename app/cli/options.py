@@ -14,6 +14,10 @@ Settings = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Root seed; drawn and recorded when absent.")]
 Engine = Annotated[str, typer.Option(help="Which engine trains.")]
+Output = Annotated[
+    str | None, typer.Option("--output", "-o", help="File to write to, or directory (one that is there, or DIR/).")
+]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")]
 DataDir = Annotated[
     Path | None,

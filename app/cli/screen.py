@@ -23,6 +23,9 @@ STATE_STYLES = {
     "completed": "green",
     "failed": "red",
     "cancelled": "dim",
+    "inspecting": "cyan",
+    "ready": "green",
+    "refused": "red",
 }
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -61,7 +64,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def state(name: str) -> str:
-    """Return a job state in its colour."""
+    """Return the state of a job or model in its colour."""
     return f"[{STATE_STYLES.get(name, 'default')}]{name}[/]"
 
 

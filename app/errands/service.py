@@ -28,8 +28,10 @@ from app.wire.worker import ErrandKind, ErrandResult
 MAX_TRIES = 3
 """Workers that may die over an errand before it is refused."""
 
-ABANDONED = "errand-abandoned"
-"""Code of the problem of an errand that was refused for its workers' deaths: it may have been their fault."""
+UNUSABLE = "unusable"
+"""Code of a refusal that is about the file or model itself, and stands. Any other (no memory, no time, dead workers) may
+be the worker's doing, so that ordering it again tries anew.
+"""
 
 RING_AGAIN = timedelta(seconds=10)
 """An errand that was rung longer ago than this and still waits is rung again: the message may be lost."""
@@ -63,7 +65,7 @@ def order(
     """Return the errand of this kind and key: the one that stands, with its result if it has ended, or a new one.
 
     It cannot end before this transaction is over, so what is stored here as waiting for it is seen when it ends. One
-    that was refused because its workers died is tried anew.
+    that was refused for lack of time, memory or living workers is tried anew.
     """
     new = insert_if_absent(
         session,
@@ -80,7 +82,7 @@ def order(
         created_at=now(),
     )
     errand = session.scalars(_by_key(kind, key).with_for_update().execution_options(populate_existing=True)).one()
-    if errand.state == "refused" and errand.problem is not None and errand.problem["code"] == ABANDONED:
+    if errand.state == "refused" and errand.problem is not None and errand.problem["code"] != UNUSABLE:
         errand.state, errand.tries, errand.problem, errand.ended_at = "waiting", 0, None, None
         errand.rung_at, new = now(), True
         session.flush()
@@ -281,7 +283,7 @@ def expire(session: Session, errand_id: int, settings: Settings) -> Errand | Non
 def _abandoned(errand: Errand) -> Problem:
     what = f"the file {errand.file_name}" if errand.kind == "inspect" else "listing the tensors of this model"
     return Problem(
-        code=ABANDONED,
+        code="errand-abandoned",
         message=f"{MAX_TRIES} workers died over {what}, or did not finish in time.",
         hint="The workers' logs say why; they may lack memory. Send it again to have it tried again, "
         "with a larger CAIRN_ERRAND_S on the server if it is only slow.",

@@ -35,9 +35,9 @@ def register(
 ) -> tuple[BaseModel, bool]:
     """Give a stored file the next version of a name, and have it inspected; return the version and whether it is new.
 
-    The same bytes under the same name again are the version that stands, inspected anew only if they were refused and
-    the engine's library has changed since, or the workers had died over them. Bytes that were inspected under another
-    name are ready at once.
+    The same bytes under the same name again are the version that stands, inspected anew only if they were refused for
+    what may have changed since: Cairn, the engine's library, or what the worker could do. Bytes that were inspected
+    under another name are ready at once.
     """
     _lock_name(session, name)
     standing = session.scalar(
@@ -90,7 +90,8 @@ def _inspect(session: Session, model: BaseModel) -> None:
 def _inspection(model: BaseModel) -> str:
     engine = registry.get(model.engine)
     assert engine is not None, f"a model of the unknown engine {model.engine} was registered"
-    return errands.make_key(model.blob_sha256, engine.name, installed_version(engine.library))
+    looked_with = (installed_version(engine.library), installed_version("cairn"))
+    return errands.make_key(model.blob_sha256, engine.name, *looked_with)
 
 
 def inspection(session: Session, model: BaseModel) -> Errand | None:

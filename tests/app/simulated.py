@@ -121,7 +121,7 @@ class SimulatedErrand:
         return self.answer(result=base_facts(**changes))
 
     def refuse(self, message: str = "it is no file of weights") -> httpx.Response:
-        return self.answer(problem={"code": "not-a-model", "message": message})
+        return self.answer(problem={"code": "unusable", "message": message})
 
 
 def base_facts(**changes: Any) -> dict[str, Any]:
@@ -141,13 +141,15 @@ def base_facts(**changes: Any) -> dict[str, Any]:
     return facts | changes
 
 
-def add_worker(client: TestClient, worker_id: str, slots: int = 2) -> SimulatedWorker:
+def add_worker(
+    client: TestClient, worker_id: str, slots: int = 2, engines: dict[str, str] | None = None
+) -> SimulatedWorker:
     """Introduce a worker."""
     hello = {
         "worker_id": worker_id,
         "name": f"{worker_id}:1",
         "host": worker_id,
-        "engines": {"deepmd": "3.2.0"},
+        "engines": engines or {"deepmd": "3.2.0"},
         "slots": slots,
     }
     answer = client.post("/api/v1/worker/hello", json=hello)

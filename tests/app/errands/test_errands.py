@@ -228,6 +228,18 @@ def test_a_refusal_stands(order, rings, worker, errand):
     assert errand(errand_id).problem["message"] == "it has no descriptor"
 
 
+@pytest.mark.parametrize("code", ["out-of-memory", "took-too-long", "crashed"])
+def test_what_a_worker_could_not_do_is_tried_anew(order, rings, worker, errand, code):
+    errand_id = order()
+    worker.take_errand(errand_id).answer(problem={"code": code, "message": "m"})
+    assert errand(errand_id).state == "refused"
+    rings()
+    assert order() == errand_id
+    assert rings() == [[errand_id]]
+    assert worker.take_errand(errand_id).answer(result=INVENTORY).status_code == 204
+    assert (errand(errand_id).state, errand(errand_id).problem) == ("done", None)
+
+
 def test_several_processes_take_an_errand_away_once(app, settings, order, worker, errand):
     errand_id = order()
     worker.take_errand(errand_id)
