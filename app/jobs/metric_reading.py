@@ -26,18 +26,21 @@ class Span:
     """How far one attempt counts: its values stand up to `last`, where a later attempt took over."""
 
     attempt_id: int
+    number: int
+    start: int
+    """Step that it went on from; its own values lie beyond."""
     last: int
 
 
 def spans(session: Session, job_id: int) -> list[Span]:
     """Return what counts of each attempt, oldest first: from its start step on, the newest attempt wins."""
     rows = session.execute(
-        select(Attempt.id, Attempt.start_step).where(Attempt.job_id == job_id).order_by(Attempt.number)
+        select(Attempt.id, Attempt.number, Attempt.start_step).where(Attempt.job_id == job_id).order_by(Attempt.number)
     ).all()
     found: list[Span] = []
     last = FAR
-    for attempt_id, start_step in reversed(rows):
-        found.append(Span(attempt_id, last))
+    for attempt_id, number, start_step in reversed(rows):
+        found.append(Span(attempt_id, number, start_step, last))
         last = min(last, start_step)
     return found[::-1]
 

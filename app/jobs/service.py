@@ -23,6 +23,7 @@ LISTED = (
     Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
     Job.step, Job.total_steps, Job.phase, Job.steps_per_s, Job.latest, Job.attempt, Job.cause, Job.tags, Job.priority,
     Job.seed, Job.determinism, Job.digest, Job.start, Job.version,
+    Job.reproduces_id, Job.reproduction,
 )  # fmt: skip
 """What `JobView` needs: a list reads no configs."""
 
@@ -145,10 +146,10 @@ def diff(session: Session, left: int, right: int) -> JobDiff:
 
 
 def _fields(job: Job) -> dict[str, object]:
-    columns = set(JobView.model_fields) - {"progress", "start_mode", "base"}
+    columns = set(JobView.model_fields) - {"progress", "start_mode", "base", "reproduces"}
     fields: dict[str, object] = {name: getattr(job, name) for name in columns}
     begun = {"start_mode": job.start.get("mode", "scratch"), "base": job.start.get("base")}
-    return fields | begun | {"progress": progress(job)}
+    return fields | begun | {"progress": progress(job), "reproduces": job.reproduces_id}
 
 
 def progress(job: Job) -> Progress:

@@ -43,6 +43,10 @@ class Job(Base):
     """The errand that a checking job waits for before its plan can be made."""
     start_step: Mapped[int] = mapped_column(BigInteger, default=0)
     """Step that its base has reached, in start mode resume: the training goes on from there. 0 in all others."""
+    reproduces_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    """The job whose frozen spec this one runs again."""
+    reproduction: Mapped[str | None] = mapped_column(String(16))
+    """`Verdict` on it, once both have ended."""
     file_stem: Mapped[str] = mapped_column(String(160))
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
 

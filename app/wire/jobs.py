@@ -15,6 +15,13 @@ StartMode = Literal["scratch", "init", "finetune", "resume"]
 Determinism = Literal["strict", "seeded", "fast"]
 OriginKind = Literal["explicit", "base", "default", "migrated", "derived", "seed", "service"]
 
+Verdict = Literal["identical", "identical-so-far", "diverged", "not-comparable"]
+"""What comparing two runs bit for bit says.
+
+identical: both ended at the same step, and all that both recorded is equal. identical-so-far: the same, but one goes on
+or ended earlier. diverged: a metric or a fingerprint differs. not-comparable: nothing was recorded of the same step.
+"""
+
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 """States that no transition leaves."""
 
@@ -202,6 +209,10 @@ class JobView(View):
     digest: str
     start_mode: StartMode = "scratch"
     base: str | None = Field(default=None, description="The base model with its version: `water@3`.")
+    reproduces: int | None = Field(default=None, description="The job whose frozen spec this one runs again.")
+    reproduction: Verdict | None = Field(
+        default=None, description="What came of reproducing it; None until both jobs have ended."
+    )
 
 
 class JobDetail(JobView):
