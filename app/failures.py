@@ -89,11 +89,12 @@ def _by_status(request: Request, error: HTTPException) -> AppError:
 
 
 def answer(request: Request, status: int, body: ErrorBody, headers: dict[str, str] | None = None) -> Response:
-    """Return the response: JSON for programs; for a page of the dashboard what its `error_page` makes of it."""
+    """Return the response: JSON for programs and scripts; to a browser what the dashboard's `error_page` makes of it."""
     if status == 401:
         headers = {"WWW-Authenticate": "Bearer", **(headers or {})}
     page = getattr(request.app.state, "error_page", None)
-    if page is not None and not request.url.path.startswith("/api/"):
+    is_page = not request.url.path.startswith("/api/") and request.headers.get("accept") != "application/json"
+    if page is not None and is_page:
         response: Response = page(request, status, body)
         return response
     return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers)

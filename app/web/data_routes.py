@@ -1,10 +1,9 @@
-"""Datasets, workers, and the page on which a job is put together."""
+"""Datasets and workers."""
 
 from collections.abc import Iterable
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.auth import CurrentUser
@@ -12,20 +11,13 @@ from app.datasets import service as datasets
 from app.db import ReadSession
 from app.engines.registry import ENGINES
 from app.fleet import service as fleet
-from app.jobs import service as jobs
 from app.web import histograms
-from app.web.examples import examples
-from app.web.formats import document
 from app.web.histograms import Histogram
-from app.web.pages import DatasetPage, DatasetsPage, SubmitPage, WorkersPage
+from app.web.pages import DatasetPage, DatasetsPage, WorkersPage
 from app.web.render import render
 from app.wire.datasets import DatasetSummary
-from app.wire.jobs import JobSubmit
 
 router = APIRouter(include_in_schema=False)
-
-TO_CHOOSE_FROM = 100
-"""Datasets that the submit page offers."""
 
 
 @router.get("/datasets")
@@ -76,26 +68,3 @@ def show_workers(request: Request, _: CurrentUser, session: ReadSession) -> Resp
     """The workers, those that are alive first."""
     workers = fleet.listed(session, request.app.state.settings)
     return render(request, WorkersPage(workers=sorted(workers, key=lambda worker: not worker.alive)))
-
-
-@router.get("/submit")
-def show_submit(
-    request: Request,
-    _: CurrentUser,
-    session: ReadSession,
-    copied: Annotated[int | None, Query(alias="from", ge=1, lt=2**63)] = None,
-) -> Response:
-    """The page on which a job is put together, empty or as a copy of another."""
-    known = datasets.listed(session, limit=TO_CHOOSE_FROM).items
-    submit = JobSubmit(config={})
-    if copied is not None:
-        submit = JobSubmit.model_validate(jobs.get(session, copied).submitted)
-    page = SubmitPage(
-        engines=engine_names(),
-        datasets=known,
-        examples=examples(ENGINES, known),
-        config=document(submit.config) if submit.config else "",
-        options=submit,
-        copied_from=copied,
-    )
-    return render(request, page)

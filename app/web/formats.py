@@ -32,6 +32,18 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def share(part: int, whole: int) -> str:
+    """Return a share in per cent, rounded down: only all of it is 100 %. `–` of nothing."""
+    if whole == 0:
+        return "–"
+    return f"{math.floor(1000 * part / whole) / 10:g} %"
+
+
+def shape(value: list[int]) -> str:
+    """Return a tensor's shape: `240 × 240`; `?` stands for what is known only once the data has been looked at."""
+    return " × ".join("?" if extent < 0 else str(extent) for extent in value) or "scalar"
+
+
 def size(value: int) -> str:
     """Return a number of bytes in binary units."""
     amount = float(value)
@@ -128,6 +140,8 @@ FILTERS = {
     "significant": significant,
     "energy": energy,
     "count": count,
+    "share": share,
+    "shape": shape,
     "size": size,
     "duration": duration,
     "ago": ago,

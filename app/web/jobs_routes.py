@@ -5,20 +5,34 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.auth import CurrentUser
 from app.db import ReadSession, WriteSession
 from app.engines import registry
-from app.jobs import checkpoints, logs, service, timeline, transitions
-from app.web import tree, words
-from app.web.pages import Filters, JobConfigPage, JobHistoryPage, JobLogPage, JobOverviewPage, JobsPage, MetricColumn
+from app.errors import Invalid
+from app.jobs import checkpoints, logs, provenance, service, timeline, transitions
+from app.web import plan, tree, words
+from app.web.pages import (
+    ComparePage,
+    Filters,
+    JobConfigPage,
+    JobHistoryPage,
+    JobLogPage,
+    JobOverviewPage,
+    JobsPage,
+    JobTransferPage,
+    MetricColumn,
+)
 from app.web.render import render
-from app.wire.jobs import FINAL_STATES, JobDetail, JobView
+from app.wire.jobs import FINAL_STATES, JobDetail, JobPage, JobView
+from app.wire.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
 JobId = Annotated[int, Path(ge=1, lt=2**63)]
+JobNumber = Annotated[int, Field(ge=1, lt=2**63)]
 
 PER_PAGE = 50
 COLUMNS = 3
@@ -36,15 +50,17 @@ def show_jobs(
     q: str = "",
     state: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
     tag: str = "",
+    where: str = "",
     cursor: str | None = None,
 ) -> Response:
     """The list of jobs."""
-    filters = Filters(q=q.strip(), states=tuple(s for s in words.STATES if s in state), tag=tag.strip())
-    wanted = service.Filters(states=filters.states, name=filters.q or None, tag=filters.tag or None)
-    found = service.listed(session, wanted, cursor=cursor or None, limit=PER_PAGE)
+    states = tuple(s for s in words.STATES if s in state)
+    filters = Filters(q=q.strip(), states=states, tag=tag.strip(), where=where.strip())
+    found, problems = search(session, filters, cursor or None)
     page = JobsPage(
         jobs=found.items,
         filters=filters,
+        problems=problems,
         columns=columns(found.items),
         states=words.STATES,
         older=filters.url(cursor=found.next_cursor) if found.next_cursor else None,
@@ -52,6 +68,22 @@ def show_jobs(
         server=request.app.state.settings.effective_public_url,
     )
     return render(request, page)
+
+
+def search(session: Session, filters: Filters, cursor: str | None) -> tuple[JobPage, list[Problem]]:
+    """Return the jobs that the filters leave; none, and the reasons, when the search cannot be read."""
+    wanted = service.Filters(
+        states=filters.states,
+        name=filters.q or None,
+        tag=filters.tag or None,
+        where=[text for text in filters.where.split(";") if text.strip()],
+    )
+    try:
+        return service.listed(session, wanted, cursor=cursor, limit=PER_PAGE), []
+    except Invalid as error:
+        if error.problem.code != "bad-search":
+            raise
+        return JobPage(items=[]), list(error.body().problems) or [error.problem]
 
 
 def columns(jobs: Sequence[JobView]) -> list[MetricColumn]:
@@ -72,6 +104,22 @@ def headline(job: JobView) -> list[str]:
 def find(session: Session, job_id: int) -> JobDetail:
     """Return a job with everything its pages show. Raises NotFound."""
     return service.detail(session, service.get(session, job_id))
+
+
+@router.get("/jobs/compare")
+def choose_comparison(_: CurrentUser, job: Annotated[list[JobNumber], Query(min_length=2, max_length=2)]) -> Response:
+    """Go from the two jobs that a form names to the page that compares them."""
+    return RedirectResponse(f"/jobs/{job[0]}/diff/{job[1]}", 303)
+
+
+@router.get("/jobs/{left}/diff/{right}")
+def show_comparison(request: Request, _: CurrentUser, session: ReadSession, left: JobId, right: JobId) -> Response:
+    """What two jobs' configurations differ in."""
+    first, second = service.get(session, left), service.get(session, right)
+    page = ComparePage(
+        left=service.detail(session, first), right=service.detail(session, second), diff=provenance.diff(first, second)
+    )
+    return render(request, page)
 
 
 @router.get("/jobs/{job_id}")
@@ -112,6 +160,14 @@ def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: 
         job=job, headline=headline(job), rows=tree.rows(job.resolved, job.origins), counts=tree.counts(job.origins)
     )
     return render(request, page)
+
+
+@router.get("/jobs/{job_id}/transfer")
+def show_transfer(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
+    """What became of every tensor of a job's base."""
+    job = find(session, job_id)
+    parts = plan.parts(job.plan) if job.plan else []
+    return render(request, JobTransferPage(job=job, headline=headline(job), parts=parts))
 
 
 @router.get("/jobs/{job_id}/log")

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from app import auth
 from app.web import bundle, formats, words
 from app.web.pages.base import Frame, Page
+from app.web.pages.check import CheckPart
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,6 +49,11 @@ def render(request: Request, page: Page, status: int = 200) -> HTMLResponse:
     )
     html = environment().get_template(page.template).render(page=page, frame=frame)
     return HTMLResponse(html, status, headers=headers(nonce))
+
+
+def rendered(part: CheckPart) -> str:
+    """Return the HTML of what goes into a page that is open already."""
+    return environment().get_template(part.template).render(part=part)
 
 
 def headers(nonce: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "f
 """In the order in which people look for them."""
 
 STATE_WORDS = {
-    "checking": "Looking for earlier weights before it is queued",
+    "checking": "Waiting for a worker to list the model's tensors, so that the transfer plan can be made",
     "queued": "Waiting for a free worker",
     "running": "Training",
     "stopping": "Writing its last checkpoint",
@@ -32,10 +32,31 @@ ORIGIN_WORDS = {
     "explicit": "Written in the submitted config",
     "base": "Inherited from the base model",
     "default": "The engine's default",
+    "migrated": "Written in an older spelling",
     "derived": "Computed from the data or from other values",
     "seed": "Derived from the root seed",
     "service": "Set by Cairn",
-    "migrated": "Written in an older spelling",
+}
+
+START_WORDS = {
+    "scratch": "All weights come from seeds; nothing is inherited.",
+    "init": "Weights and structure come from the base, output bias included; the training begins at step 0.",
+    "finetune": "Weights and structure come from the base; then the output bias is refitted to the new data.",
+    "resume": "A checkpoint of a job goes on where it stopped: weights, optimizer, schedule, order of the data.",
+}
+
+VERB_WORDS = {
+    "copied": "As it is in the base",
+    "remapped": "The same numbers in another order, or with rows for new types",
+    "reinitialised": "From the new model's own seed",
+    "refit": "Set by statistics of the new data",
+    "unused": "Only the base has it",
+}
+
+MODEL_STATE_WORDS = {
+    "inspecting": "A worker looks into the file",
+    "ready": "Jobs can start from it",
+    "refused": "The file is not what it should be",
 }
 
 

@@ -1,10 +1,11 @@
-"""The pages of one job: overview, configuration, log, history. They share their head."""
+"""The pages of one job: overview, configuration, transfer, log, history. They share their head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from app.web.pages.base import Page
+from app.web.plan import Part
 from app.web.tree import Row
 from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
 
@@ -86,6 +87,17 @@ class JobConfigPage(JobFrame):
     """The resolved configuration, a line per value."""
     counts: Mapping[str, int]
     """How many values have each origin."""
+
+
+@dataclass(frozen=True)
+class JobTransferPage(JobFrame):
+    """What became of every tensor of the base."""
+
+    template: ClassVar[str] = "job_transfer.html"
+    tab: ClassVar[str] = "transfer"
+
+    parts: Sequence[Part]
+    """The transfer plan by component; empty without one."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from app.web.pages.base import Page
 from app.wire.jobs import JobView
+from app.wire.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,18 @@ class Filters:
     """States to show; none: all."""
     tag: str = ""
     """A tag that the jobs carry."""
+    where: str = ""
+    """Conditions on values of the resolved config and their origins: `descriptor.rcut explicit > 6`."""
 
     @property
     def active(self) -> bool:
         """Return whether anything is filtered out."""
-        return bool(self.q or self.states or self.tag)
+        return bool(self.q or self.states or self.tag or self.where)
 
     def url(self, **more: str | None) -> str:
         """Return the address of the list with these filters, and whatever else is wanted."""
-        pairs = [("q", self.q), *(("state", state) for state in self.states), ("tag", self.tag), *more.items()]
+        own = [("q", self.q), *(("state", state) for state in self.states), ("tag", self.tag), ("where", self.where)]
+        pairs = [*own, *more.items()]
         query = urlencode([(key, value) for key, value in pairs if value])
         return f"/jobs?{query}" if query else "/jobs"
 
@@ -50,12 +54,15 @@ class JobsPage(Page):
 
     template: ClassVar[str] = "jobs.html"
     section: ClassVar[str] = "jobs"
+    script: ClassVar[str] = "jobs"
     live: ClassVar[bool] = True
 
     jobs: Sequence[JobView]
     """The jobs of this page of the list."""
     filters: Filters
     """What the list is narrowed down to."""
+    problems: Sequence[Problem]
+    """What is wrong with the search; the list then shows nothing."""
     columns: Sequence[MetricColumn]
     """Headline metrics of the engines of these jobs."""
     states: Sequence[str]

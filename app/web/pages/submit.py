@@ -2,11 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, get_args
 
 from app.web.pages.base import Page
 from app.wire.datasets import DatasetView
-from app.wire.jobs import JobSubmit
+from app.wire.jobs import JobSubmit, StartMode
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A base that the picker offers."""
+
+    ref: str
+    """As a submission names it: `water@3`, `job:17`."""
+    words: str
+    """What it is."""
+    branches: Sequence[str] = ()
+    """Names of its tasks, if it has several."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,8 @@ class SubmitPage(Page):
     """Name and title of every engine."""
     datasets: Sequence[DatasetView]
     """Datasets to refer to, newest first."""
+    bases: Sequence[Offer]
+    """Models and jobs to start from, newest first."""
     examples: Mapping[str, str]
     """Configs to start from, as text, by what they are called."""
     config: str
@@ -29,6 +43,20 @@ class SubmitPage(Page):
     """Values of the options to begin with."""
     copied_from: int | None
     """Job whose submission this is a copy of."""
+
+    modes: ClassVar[tuple[str, ...]] = get_args(StartMode)
+    """Ways to start."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Return what the page's script begins with."""
+        return {
+            "config": self.config,
+            "examples": self.examples,
+            "bases": {offer.ref: {"words": offer.words, "branches": list(offer.branches)} for offer in self.bases},
+            "branch": self.options.start.branch,
+            "allow": self.options.start.allow,
+        }
 
     @property
     def title(self) -> str:

@@ -10,8 +10,6 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app.artifacts.store import open_store
-from app.db import transaction
 from app.keys import token_file
 from app.settings import Settings
 from app.web import build
@@ -38,8 +36,7 @@ def assets(shared_dir: Path) -> None:
 @pytest.fixture
 def seeded(app: FastAPI, anonymous: TestClient, settings: Settings) -> Seeded:
     """Fill the running application's database."""
-    with transaction(app.state.sessions) as session:
-        return seed_all(session, open_store(settings))
+    return seed_all(app.state.sessions, settings)
 
 
 @pytest.fixture

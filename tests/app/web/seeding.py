@@ -2,23 +2,28 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts import service as blobs
-from app.artifacts.store import BlobStore
+from app.artifacts.store import BlobStore, open_store
 from app.auth import AttemptIdentity
+from app.db import transaction
 from app.jobs import logs, metrics, submission
+from app.jobs.preparation import Prepared, prepare
 from app.jobs.timeline import tell
+from app.settings import Settings
 from app.tables import Attempt, Checkpoint, CheckpointFile, Dataset, Job, LogChunk, Worker
 from app.tables.base import now
 from app.web.examples import EXAMPLES
 from app.wire.datasets import DatasetSummary, Range, SystemSummary
 from app.wire.jobs import JobSubmit
+from tests.app.web.seeding_models import add_models, plan
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>'
 STEPS = 20_000
@@ -29,41 +34,65 @@ BATCH = 5_000
 class Seeded:
     """Ids of what was made."""
 
-    running: int
     completed: int
-    failed: int
-    queued: int
     cancelled: int
+    failed: int
     hostile: int
+    queued: int
+    running: int
+    finetuned: int
+    checking: int
 
 
-def seed_all(session: Session, store: BlobStore) -> Seeded:
-    """Fill an empty database; the caller commits. All metrics are there, every step of them."""
-    add_dataset(session, store, "water", 1)
-    add_dataset(session, store, "water", 2, warnings=["12 frames have forces above 50 eV/Å"])
-    add_dataset(session, store, "copper-emt", 1, elements=("Cu",))
+def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
+    """Fill an empty database. All metrics are there, every step of them."""
+    store = open_store(settings)
+    at_once = settings.model_copy(update={"plan_wait_s": 0.0})
+    with transaction(sessions) as session:
+        add_dataset(session, store, "water", 1)
+        add_dataset(session, store, "water", 2, warnings=["12 frames have forces above 50 eV/Å"])
+        add_dataset(session, store, "copper-emt", 1, elements=("Cu",))
+        add_models(session, store)
+
+    def prepared(name: str, **options: Any) -> tuple[Prepared, submission.SubmitRequest]:
+        document = {"config": config(options.pop("comment", "")), "name": name, "seed": 42, **options}
+        request = submission.SubmitRequest(document=document, digest=digest_of(name), key=None)
+        return prepare(sessions, at_once, store, JobSubmit.model_validate(document)), request
+
+    start_from = {"mode": "finetune", "base": "water@1"}
+    submitted = [
+        prepared("water, first try", tags=["water", "paper"]),
+        prepared("water-too-slow", tags=["water"]),
+        prepared("water-high-lr", tags=["water", "scan"]),
+        prepared(HOSTILE[:120], tags=["<b>bold</b>"], comment=HOSTILE),
+        prepared("water-waiting", priority=5),
+        prepared("water-se-atten-long-run", tags=["water", "production"]),
+        prepared("water-fine", config=finetune_config(), start=start_from, tags=["water"]),
+        prepared("water-finer", config=finetune_config(), start=start_from),
+    ]
+    with transaction(sessions) as session:
+        jobs = [submission.create(session, *one)[0] for one in submitted]
+        live(session, store, jobs)
+        return Seeded(*(job.id for job in jobs))
+
+
+def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> None:
+    """Give jobs that were only submitted a past."""
+    completed, cancelled, failed, hostile, _, running, finetuned, _ = jobs
     workers = [add_worker(session, "gpu-box:4711", gpus=2), add_worker(session, "login-node:99", silent=True)]
-    completed = add_job(session, "water, first try", tags=["water", "paper"])
     finish(session, store, completed, workers[0], "completed", steps=STEPS)
-    cancelled = add_job(session, "water-too-slow", tags=["water"])
     finish(session, store, cancelled, workers[0], "cancelled", steps=4200)
-    failed = add_job(session, "water-high-lr", tags=["water", "scan"])
     finish(session, store, failed, workers[0], "failed", steps=1873, cause=NON_FINITE)
-    hostile = add_job(session, HOSTILE[:120], tags=["<b>bold</b>"], comment=HOSTILE)
-    finish(
-        session,
-        store,
-        hostile,
-        workers[0],
-        "failed",
-        steps=50,
-        cause={**LIBRARY, "message": HOSTILE, "detail": HOSTILE},
-    )
-    queued = add_job(session, "water-waiting", priority=5)
-    running = add_job(session, "water-se-atten-long-run", tags=["water", "production"])
+    cause = {**LIBRARY, "message": HOSTILE, "detail": HOSTILE}
+    finish(session, store, hostile, workers[0], "failed", steps=50, cause=cause)
     start(session, store, running, workers[0], steps=12_345)
+    finetuned.plan = plan().model_dump(mode="json")
+    finish(session, store, finetuned, workers[0], "completed", steps=2000)
+    tell(session, finetuned.id, "transfer", "94.6 % of 20,641 parameters come from water@1.", attempt=1)
+    tell(
+        session, finetuned.id, "fingerprint", "Weights after the transfer.", attempt=1, data={"sha256": digest_of("w")}
+    )
     session.flush()
-    return Seeded(running.id, completed.id, failed.id, queued.id, cancelled.id, hostile.id)
 
 
 NON_FINITE = {
@@ -182,13 +211,11 @@ def config(comment: str = "") -> dict[str, Any]:
     return {"_comment": comment, **document} if comment else document
 
 
-def add_job(session: Session, name: str, *, comment: str = "", **options: Any) -> Job:
-    """Submit a job through the service, resolution included."""
-    document = {"config": config(comment), "name": name, "seed": 42, **options}
-    prepared = submission.prepare(session, JobSubmit.model_validate(document))
-    request = submission.SubmitRequest(document=document, digest=digest_of(name), key=None)
-    job, _ = submission.create(session, prepared, request)
-    return job
+def finetune_config() -> dict[str, Any]:
+    """Return a config that says only what changes."""
+    whole = config()
+    model = {"descriptor": {"rcut": 6.5}}
+    return {"model": model, **{key: whole[key] for key in ("learning_rate", "loss", "training")}}
 
 
 def start(session: Session, store: BlobStore, job: Job, worker: Worker, *, steps: int) -> Attempt:

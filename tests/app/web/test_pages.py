@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 import typer
 
-from app.web import tree, words
+from app.web import plan, render, tensors, tree, words
 from app.web.bundle import Bundle
 from app.web.histograms import draw
 from app.web.pages import (
     PAGES,
+    PARTS,
+    Architecture,
+    CheckPart,
+    ComparePage,
     DatasetPage,
     DatasetsPage,
     ErrorPage,
@@ -26,8 +30,12 @@ from app.web.pages import (
     JobLogPage,
     JobOverviewPage,
     JobsPage,
+    JobTransferPage,
     LoginPage,
     MetricColumn,
+    ModelPage,
+    ModelsPage,
+    Offer,
     Page,
     SubmitPage,
     WorkersPage,
@@ -37,21 +45,54 @@ from app.wire.datasets import DatasetSummary, DatasetView, Range, SystemSummary
 from app.wire.jobs import (
     AttemptView,
     Cause,
+    Check,
     CheckpointFile,
     CheckpointView,
+    CostHints,
     Event,
     JobDetail,
+    JobDiff,
     JobSubmit,
+    LeafDifference,
     LosingCandidate,
     Origin,
     Progress,
+    Start,
 )
+from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
 from app.wire.problems import ErrorBody, Notice, Problem
 from app.wire.system import WorkerView
+from app.wire.transfer import AxisMap, ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 
 EVIL = "<script>alert('x')</script>"
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
+PLANNED = PlannedTensor(
+    name=EVIL,
+    verb="remapped",
+    component=EVIL,
+    branch=EVIL,
+    shape=[2, -1],
+    dtype="float64",
+    source="another",
+    source_shape=[3, 4],
+    kept=1,
+    maps=[AxisMap(axis=0, indices=[1, -1])],
+    reason=EVIL,
+    key=f"/model/{EVIL}",
+    aliases=[EVIL],
+)
+PLAN = TransferPlan(
+    base=EVIL,
+    sha256="ab" * 32,
+    mode="finetune",
+    tensors=[PLANNED, PLANNED.model_copy(update={"reason": None, "key": None})],
+    components=[ComponentShare(component=EVIL, parameters=8, kept=1)],
+    parameters=8,
+    kept=1,
+    counts={"remapped": 2},
+    function_changes=[FunctionChange(pointer=EVIL, base=EVIL, value=EVIL, message=EVIL)],
+)
 JOB = JobDetail(
     id=17,
     name=EVIL,
@@ -93,6 +134,12 @@ JOB = JobDetail(
         )
     ],
     datasets=[EVIL],
+    start_mode="finetune",
+    start=Start(mode="finetune", base=EVIL, branch={EVIL: EVIL}, fitting={EVIL: "new"}, allow=[EVIL]),
+    base=EVIL,
+    base_sha256="ab" * 32,
+    plan=PLAN,
+    inheritance=[EVIL],
 )
 EVENT = Event(id=1, job_id=17, at=AT, kind="warning", message=EVIL, attempt=1)
 CHECKPOINT = CheckpointView(
@@ -140,12 +187,53 @@ WORKER = WorkerView(
     first_seen_at=AT,
     last_seen_at=AT,
 )
+FACTS = BaseFacts(
+    engine="deepmd",
+    form=EVIL,
+    architecture=EVIL,
+    library=EVIL,
+    branches=[BranchFacts(name=EVIL, type_map=[EVIL], model={EVIL: {EVIL: EVIL}}, parameters=8)],
+    tensors=[
+        TensorFacts(name=EVIL, shape=[2, 4], dtype=EVIL, sha256="cd" * 32),
+        TensorFacts(name=f"{EVIL}2", shape=[2, 4], dtype=EVIL, alias_of=EVIL),
+    ],
+    parameters=8,
+    step=10,
+    seed=3,
+    warnings=[Notice(code="w", message=EVIL, hint=EVIL)],
+)
+MODEL = ModelView(
+    id=4,
+    name="water",
+    version=3,
+    engine="deepmd",
+    state="refused",
+    sha256="12" * 32,
+    md5="34" * 16,
+    size=10**8,
+    file_name=EVIL,
+    source=EVIL,
+    job_id=17,
+    created_at=AT,
+    architecture=EVIL,
+    type_map=[EVIL] * 13,
+    branches=[EVIL],
+    problem=Problem(code="p", message=EVIL, hint=EVIL),
+)
+LINES = tensors.rows(FACTS.tensors)
+DIFFERENCE = LeafDifference(
+    pointer=EVIL,
+    left=EVIL,
+    right=None,
+    left_origin=Origin(origin="base", source=EVIL, ignored=EVIL),
+)
 FRAME_OF_JOB = {"job": JOB, "headline": ["train/rmse_f"]}
 
 EXAMPLES: dict[type[Page], Page] = {
     JobsPage: JobsPage(
         jobs=[JOB],
-        filters=Filters(q=EVIL, states=("failed",), tag=EVIL),
+        filters=Filters(q=EVIL, states=("failed",), tag=EVIL, where=EVIL),
+        problems=[Problem(code="bad-search", message=EVIL, hint=EVIL)],
         columns=[MetricColumn("train/rmse_f", "F train", "eV/Å")],
         states=words.STATES,
         older="/jobs?cursor=abc",
@@ -164,20 +252,37 @@ EXAMPLES: dict[type[Page], Page] = {
     JobConfigPage: JobConfigPage(
         **FRAME_OF_JOB, rows=tree.rows(JOB.resolved, JOB.origins), counts=tree.counts(JOB.origins)
     ),
+    JobTransferPage: JobTransferPage(**FRAME_OF_JOB, parts=plan.parts(PLAN)),
+    ComparePage: ComparePage(
+        left=JOB,
+        right=JOB,
+        diff=JobDiff(left=17, right=17, same_training=True, values=[DIFFERENCE], origins=[DIFFERENCE]),
+    ),
     JobLogPage: JobLogPage(**FRAME_OF_JOB, text=EVIL, size=30),
     JobHistoryPage: JobHistoryPage(**FRAME_OF_JOB, events=[EVENT]),
     SubmitPage: SubmitPage(
         engines=[("deepmd", "DeePMD-kit")],
         datasets=[DATASET],
+        bases=[Offer(EVIL, EVIL, [EVIL])],
         examples={"DeePMD-kit": EVIL},
         config=EVIL,
-        options=JobSubmit(config={}, name=EVIL, tags=[EVIL]),
+        options=JobSubmit(config={}, name=EVIL, tags=[EVIL], start=JOB.start),
         copied_from=3,
     ),
     DatasetsPage: DatasetsPage(
         datasets=[DATASET], engines=[("deepmd", "DeePMD-kit"), (EVIL, EVIL)], older=None, max_upload_bytes=2**30
     ),
     DatasetPage: DatasetPage(dataset=DATASET, versions=[3, 2, 1], histograms=[HISTOGRAM] if HISTOGRAM else []),
+    ModelsPage: ModelsPage(
+        models=[MODEL], engines=[("deepmd", "DeePMD-kit"), (EVIL, EVIL)], older=None, max_upload_bytes=2**30
+    ),
+    ModelPage: ModelPage(
+        model=ModelDetail(**dict(MODEL), facts=FACTS, used_by=[17]),
+        versions=[3, 2],
+        architectures=[Architecture(FACTS.branches[0], tree.rows(FACTS.branches[0].model, {}))],
+        tensors=LINES,
+        components=tensors.components(LINES),
+    ),
     WorkersPage: WorkersPage(workers=[WORKER]),
     LoginPage: LoginPage(next=EVIL, problem=EVIL, hint=EVIL),
     ErrorPage: ErrorPage(
@@ -187,6 +292,21 @@ EXAMPLES: dict[type[Page], Page] = {
         ),
     ),
 }
+CHECK = Check(
+    config=JOB.resolved,
+    origins=JOB.origins,
+    digest="ab" * 32,
+    seed=1,
+    seeds={},
+    total_steps=10,
+    warnings=JOB.warnings,
+    start=JOB.start,
+    base=EVIL,
+    base_sha256="ab" * 32,
+    plan=PLAN,
+    inheritance=[EVIL],
+    hints=CostHints(steps=10, frames=3, parameters=8, checkpoint_bytes=1000),
+)
 FRAME = Frame(
     bundle=Bundle(
         urls={name: f"/assets/{name}" for name in ("main.js", "theme.js", "style.css", "icon.svg")},
@@ -198,6 +318,14 @@ FRAME = Frame(
     signed_in=True,
     version="1.2.3",
     address='/jobs?q="><script>',
+)
+
+
+CHECK_PART = CheckPart(
+    check=CHECK,
+    rows=tree.rows(CHECK.config, CHECK.origins),
+    counts=tree.counts(CHECK.origins),
+    parts=plan.parts(PLAN),
 )
 
 
@@ -224,7 +352,9 @@ def test_a_page_escapes_whatever_people_and_trainers_wrote(kind: type[Page]) -> 
     assert "alert(" in html, "the example should have shown the hostile text somewhere"
 
 
-@pytest.mark.parametrize("kind", [*PAGES, Frame, Filters, MetricColumn], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind", [*PAGES, *PARTS, Frame, Filters, MetricColumn, Offer, Architecture], ids=lambda kind: kind.__name__
+)
 def test_every_field_of_a_page_is_documented(kind: type) -> None:
     documented = {name for base in kind.__mro__[:-1] for name in documented_names(base)}
     fields = {field.name for field in dataclasses.fields(kind)}
@@ -246,6 +376,43 @@ def documented_names(kind: type) -> set[str]:
     }
 
 
+def test_the_check_is_part_of_a_page_and_escapes_as_one() -> None:
+    assert (CheckPart,) == PARTS
+    for check in (CHECK, CHECK.model_copy(update={"plan": None, "plan_pending": EVIL})):
+        html = render.rendered(dataclasses.replace(CHECK_PART, check=check))
+        assert "<script>" not in html
+        assert "alert(" in html
+        assert 'id="verdict"' in html
+        assert 'id="outcome"' in html
+
+
+@pytest.mark.parametrize("state", ["checking", "failed"])
+@pytest.mark.parametrize("mode", ["scratch", "finetune", "resume"])
+def test_a_job_without_a_plan_says_why(state: str, mode: str) -> None:
+    job = JOB.model_copy(update={"state": state, "start": Start(mode=mode), "base": None, "plan": None})
+    said = {
+        "checking": "Waiting for a worker to list",
+        "scratch": "started from seeds",
+        "resume": "is restored whole",
+        "finetune": "No plan was made",
+    }
+    html = rendered(JobTransferPage(job=job, headline=[], parts=[]))
+    assert said[state if state == "checking" else mode] in html
+
+
+@pytest.mark.parametrize(
+    ("state", "words"), [("inspecting", "A worker looks into the file"), ("ready", "Start a job from it")]
+)
+def test_a_model_says_what_can_be_done_with_it(state: str, words: str) -> None:
+    page = EXAMPLES[ModelPage]
+    assert isinstance(page, ModelPage)
+    refused = rendered(page)
+    assert "Why it was refused" in refused
+    assert words not in refused
+    model = page.model.model_copy(update={"state": state, "problem": None})
+    assert words in rendered(dataclasses.replace(page, model=model))
+
+
 def test_templates_hold_no_inline_script_style_or_foreign_address() -> None:
     for path in TEMPLATES.glob("*.html"):
         text = path.read_text()
@@ -263,7 +430,9 @@ def test_every_command_that_pages_show_is_one() -> None:
 
     overview = EXAMPLES[JobOverviewPage]
     assert isinstance(overview, JobOverviewPage)
-    shown = {command for _, command in overview.commands}
+    model = EXAMPLES[ModelPage]
+    assert isinstance(model, ModelPage)
+    shown = {command for _, command in (*overview.commands, *model.commands)}
     for path in TEMPLATES.glob("*.html"):
         shown |= set(re.findall(r"\bcairn [a-z][^<\n]*", path.read_text()))
     assert len(shown) > 8
@@ -278,5 +447,7 @@ def test_every_command_that_pages_show_is_one() -> None:
 
 def test_every_template_is_used() -> None:
     used = {page.template for page in PAGES}
-    shared = {"base.html", "job.html", "macros.html", "logo.html", "unbuilt.html"}
+    used |= {part.template for part in PARTS}
+    macros = {"macros.html", "config_macros.html", "plan_macros.html"}
+    shared = {"base.html", "job.html", "logo.html", "unbuilt.html", *macros}
     assert {path.name for path in Path(TEMPLATES).glob("*.html")} == used | shared

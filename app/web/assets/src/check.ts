@@ -1,15 +1,12 @@
 // What the server thinks of a config, as elements.
 import type { Problem } from "./api";
-import { h, ticks } from "./dom";
+import { h, need, ticks } from "./dom";
 
-export interface Resolution {
-  config: unknown;
-  origins: Record<string, { origin: string; ignored?: string | null }>;
-  digest: string;
-  seed: number;
-  seeds: Record<string, number>;
-  total_steps: number;
+/** The server's answer to a config that is valid: its warnings, and the HTML that shows what it becomes. */
+export interface Answer {
+  html: string;
   warnings: Problem[];
+  pending: boolean;
 }
 
 export type Check =
@@ -17,25 +14,50 @@ export type Check =
   | { kind: "syntax"; message: string; line: number }
   | { kind: "unchecked"; message: string }
   | { kind: "problems"; problems: Problem[] }
-  | { kind: "valid"; resolution: Resolution };
+  | { kind: "valid"; answer: Answer };
 
-type Place = (problem: Problem) => string | undefined;
-type Jump = (pointer: string) => void;
+/** The two places of the page that a check fills. */
+export interface Shown {
+  verdict: Node[];
+  outcome: Node[];
+}
 
-/** Return the content of the check panel. `place` gives a problem's pointer within the config, if it is there. */
-export function describe(result: Check, place: Place, jump: Jump): HTMLElement[] {
+/** What can be done about a problem: go to its place in the config, or allow the key that stands in the way. */
+export interface Remedies {
+  place: (problem: Problem) => string | undefined;
+  jump: (pointer: string) => void;
+  allow: (key: string) => void;
+}
+
+/** Return what to show of a check. */
+export function describe(result: Check, remedies: Remedies): Shown {
   switch (result.kind) {
     case "empty":
-      return [h("p", { class: "muted" }, "Paste an input.json, open a file or load an example. It is checked while you type.")];
+      return only(h("p", { class: "muted" }, "Paste an input.json, open a file or load an example. It is checked while you type."));
     case "syntax":
-      return [title("bad", "Not valid JSON yet"), h("p", {}, `Line ${result.line}: ${result.message}`)];
+      return only(title("bad", "Not valid JSON yet"), h("p", {}, `Line ${result.line}: ${result.message}`));
     case "unchecked":
-      return [title("warn", "Not checked"), h("p", {}, result.message)];
+      return only(title("warn", "Not checked"), h("p", {}, result.message));
     case "problems":
-      return [title("bad", count(result.problems.length, "problem")), list(result.problems, place, jump)];
+      return problems(result.problems, remedies);
     case "valid":
-      return valid(result.resolution, place, jump);
+      return valid(result.answer, remedies);
   }
+}
+
+function only(...verdict: Node[]): Shown {
+  return { verdict, outcome: [] };
+}
+
+/** Whether a refusal will change by itself: the base is being inspected just now. */
+export function isWaiting(problems: Problem[]): boolean {
+  return problems.length === 1 && problems[0]!.code === "base-not-ready";
+}
+
+function problems(found: Problem[], remedies: Remedies): Shown {
+  if (!isWaiting(found)) return only(title("bad", count(found.length, "problem")), list(found, remedies));
+  const words = h("p", { class: "pending" }, h("span", { class: "spinner", "aria-hidden": "true" }), found[0]!.message);
+  return only(title("warn", "Not ready yet"), words);
 }
 
 function title(kind: "good" | "bad" | "warn", text: string): HTMLElement {
@@ -46,14 +68,16 @@ function count(number: number, word: string): string {
   return `${number} ${word}${number === 1 ? "" : "s"}`;
 }
 
-function list(problems: Problem[], place: Place, jump: Jump): HTMLElement {
-  return h("ul", { class: "problems" }, ...problems.map((problem) => item(problem, place(problem), jump)));
+function list(found: Problem[], remedies: Remedies): HTMLElement {
+  return h("ul", { class: "problems" }, ...found.map((problem) => item(problem, remedies)));
 }
 
-function item(problem: Problem, pointer: string | undefined, jump: Jump): HTMLElement {
+function item(problem: Problem, remedies: Remedies): HTMLElement {
+  const pointer = remedies.place(problem);
   const where = pointer === undefined ? elsewhere(problem) : h("button", { type: "button", class: "link pointer" }, pointer || "the document");
-  if (pointer !== undefined) where?.addEventListener("click", () => jump(pointer));
-  return h("li", {}, where, h("p", {}, ...ticks(problem.message)), problem.hint ? h("p", { class: "hint" }, ...ticks(problem.hint)) : null);
+  if (pointer !== undefined) where?.addEventListener("click", () => remedies.jump(pointer));
+  const hint = problem.hint ? h("p", { class: "hint" }, ...ticks(problem.hint)) : null;
+  return h("li", {}, where, h("p", {}, ...ticks(problem.message)), hint, ...allowing(problem, remedies));
 }
 
 /** A problem outside the config: with one of the options, say. */
@@ -61,25 +85,26 @@ function elsewhere(problem: Problem): HTMLElement | null {
   return problem.pointer ? h("span", { class: "pointer" }, problem.pointer) : null;
 }
 
-function valid(resolution: Resolution, place: Place, jump: Jump): HTMLElement[] {
-  const counts = new Map<string, number>();
-  for (const { origin } of Object.values(resolution.origins)) counts.set(origin, (counts.get(origin) ?? 0) + 1);
-  const badges = [...counts].sort(([, a], [, b]) => b - a).map(([origin, n]) => h("span", { class: `origin origin-${origin}` }, `${n} ${origin}`));
-  const warnings = resolution.warnings.length ? [title("warn", count(resolution.warnings.length, "warning")), list(resolution.warnings, place, jump)] : [];
-  return [
-    title("good", "Ready to submit"),
-    h(
-      "dl",
-      { class: "facts" },
-      fact("Steps", resolution.total_steps.toLocaleString("en")),
-      fact("Values", h("span", { class: "badges" }, ...badges)),
-      fact("Digest", h("code", {}, resolution.digest.slice(0, 12))),
-    ),
-    ...warnings,
-    h("details", {}, h("summary", {}, "Resolved configuration"), h("pre", { class: "json" }, JSON.stringify(resolution.config, null, 2))),
-  ];
+/** Return a button for each key that would have to be allowed. */
+function allowing(problem: Problem, remedies: Remedies): HTMLElement[] {
+  return allowable(problem).map((key) => {
+    const button = h("button", { type: "button", class: "button small" }, "Allow ", h("code", {}, key));
+    button.addEventListener("click", () => remedies.allow(key));
+    return button;
+  });
 }
 
-function fact(name: string, value: string | Node): HTMLElement {
-  return h("div", {}, h("dt", {}, name), h("dd", {}, value));
+/** The remedy of a refused difference names the keys as they would be written: `allow: ["model.descriptor.neuron"]`. */
+export function allowable(problem: Problem): string[] {
+  const written = /\ballow\b[^[]*\[([^\]]*(?:\[\d+\][^\]]*)*)\]/.exec(problem.hint ?? "");
+  return written ? [...written[1]!.matchAll(/"([^"]+)"/g)].map((match) => match[1]!) : [];
+}
+
+function valid(answer: Answer, remedies: Remedies): Shown {
+  const page = new DOMParser().parseFromString(answer.html, "text/html");
+  const warnings = answer.warnings.length ? [title("warn", count(answer.warnings.length, "warning")), list(answer.warnings, remedies)] : [];
+  return {
+    verdict: [...need("#verdict", page).childNodes, ...warnings],
+    outcome: [...need("#outcome", page).childNodes],
+  };
 }

@@ -2,25 +2,35 @@
 import type { EditorView } from "@codemirror/view";
 import { ApiError, call, type Problem } from "./api";
 import { announce } from "./chrome";
+import { type Answer, type Check, describe, isWaiting } from "./check";
+import { filterConfig, wanted } from "./configfilter";
 import { debounce, need, pageData } from "./dom";
-import { inConfig, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
+import { inConfig, invite, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
 import { insertDataset } from "./editor/insert";
-import { type Check, describe, type Resolution } from "./check";
+import { StartCard, type StartData } from "./start";
 
-interface SubmitData {
+interface SubmitData extends StartData {
   config: string;
   examples: Record<string, string>;
 }
 
 const PREFIX = "/config";
 const DRAFT = "cairn-draft";
+/** How long to wait before asking again about what a worker has not finished yet. */
+const AGAIN_MS = 2000;
+const INVITATION = "Paste an input.json here";
+const INVITATION_WITH_BASE =
+  'Only what changes, for example\n{"training": {"training_data": {"systems": ["dataset:water"]}, "numb_steps": 5000}}\nThe model section is inherited from the base.';
+const INVITATION_TO_RESUME = 'Only what changes, for example\n{"training": {"numb_steps": 2000000}}\nEverything else is inherited from the job.';
 
 const page = pageData<SubmitData>("submit-data");
 const form = need<HTMLFormElement>("#submit-form");
 const panel = need("#check");
+const outcome = need("#outcome-place");
 const button = need<HTMLButtonElement>("#submit-button");
 let asked = 0;
 let submitting = false;
+let again: number | undefined;
 /** One submission, one key: a double click or a repeated request makes one job. */
 let idempotencyKey = newKey();
 
@@ -34,6 +44,8 @@ const view: EditorView = openEditor({
   }, 450),
   onSubmit: () => void submit(),
 });
+
+const start = new StartCard(form, page, () => void check());
 
 /** crypto.randomUUID exists on https and localhost only. */
 function newKey(): string {
@@ -66,6 +78,11 @@ function number(name: string): number | undefined {
   return text === "" ? undefined : Number(text);
 }
 
+function inviteToType(): void {
+  const words: Record<string, string> = { scratch: INVITATION, resume: INVITATION_TO_RESUME };
+  invite(view, words[start.mode] ?? INVITATION_WITH_BASE);
+}
+
 /**
  * Return the request: only those options that were set, and the config letter by letter as it was typed. Parsed and
  * written again it would lose what JavaScript does not know: 6.0 against 6, large integers, a key that stands twice.
@@ -75,6 +92,7 @@ function request(config: string): string {
   const checkpoints = { every_steps: number("every_steps"), keep_last: number("keep_last") };
   const options = {
     engine: field("engine") || undefined,
+    start: start.value(),
     name: field("name") || undefined,
     seed: number("seed"),
     determinism: field("determinism") || undefined,
@@ -98,29 +116,51 @@ function typed(): string | undefined {
   const text = view.state.doc.toString();
   if (text.trim()) return text;
   markSyntax(view, []);
+  // With a base, a config that says nothing is one.
+  if (start.mode !== "scratch") return "{}";
   show({ kind: "empty" });
   return undefined;
 }
 
 function show(result: Check): void {
-  panel.replaceChildren(...describe(result, (problem) => inConfig(problem.pointer, PREFIX), (pointer) => jump(view, pointer)));
+  const shown = describe(result, {
+    place: (problem) => inConfig(problem.pointer, PREFIX),
+    jump: (pointer) => jump(view, pointer),
+    allow: (key) => start.allow(key),
+  });
+  panel.replaceChildren(...shown.verdict);
   panel.dataset["kind"] = result.kind;
   button.disabled = submitting || !(result.kind === "valid" || result.kind === "unchecked");
+  showOutcome(shown.outcome);
   if (result.kind === "valid") announce("The configuration is valid.");
   if (result.kind === "problems") announce(`${result.problems.length} problems in the configuration.`);
+}
+
+/** Replace what the config becomes; what is looked for in it, and what was opened, stays. */
+function showOutcome(nodes: Node[]): void {
+  const before = wanted();
+  const open = new Set([...outcome.querySelectorAll<HTMLElement>("details[data-key][open]")].map((one) => one.dataset["key"]));
+  const focused = document.activeElement?.id === "config-filter";
+  outcome.replaceChildren(...nodes);
+  for (const one of outcome.querySelectorAll<HTMLDetailsElement>("details[data-key]")) one.open = open.has(one.dataset["key"]);
+  if (!nodes.length) return;
+  filterConfig(before);
+  if (focused) need("#config-filter").focus();
 }
 
 /** Ask the server about what is typed; an answer that comes too late for the text is dropped. */
 async function check(): Promise<void> {
   const ticket = ++asked;
+  window.clearTimeout(again);
   const config = typed();
   if (config === undefined) return;
   panel.setAttribute("aria-busy", "true");
   try {
-    const resolution = await call<Resolution>("POST", "/api/v1/configs/resolve", request(config));
+    const answer = await call<Answer>("POST", "/submit/check", request(config));
     if (ticket !== asked) return;
-    mark(view, [], resolution.warnings, PREFIX);
-    show({ kind: "valid", resolution });
+    mark(view, [], answer.warnings, PREFIX);
+    show({ kind: "valid", answer });
+    if (answer.pending) askAgain();
   } catch (error) {
     if (ticket === asked) failed(error);
   } finally {
@@ -128,11 +168,16 @@ async function check(): Promise<void> {
   }
 }
 
+function askAgain(): void {
+  again = window.setTimeout(() => void check(), AGAIN_MS);
+}
+
 function failed(error: unknown): void {
   if (!(error instanceof ApiError)) throw error;
   mark(view, error.problems, [], PREFIX);
-  if (error.status === 0 || error.status >= 500) show({ kind: "unchecked", message: error.message });
-  else show({ kind: "problems", problems: error.problems });
+  if (error.status === 0 || error.status >= 500) return show({ kind: "unchecked", message: error.message });
+  show({ kind: "problems", problems: error.problems });
+  if (isWaiting(error.problems)) askAgain();
 }
 
 async function submit(): Promise<void> {
@@ -179,5 +224,11 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   void submit();
 });
-form.addEventListener("input", debounce(() => void check(), 450));
+const checkSoon = debounce(() => void check(), 450);
+form.addEventListener("input", (event) => {
+  // Looking around in what the config becomes changes nothing of it.
+  if (!(event.target instanceof Element && event.target.closest("#outcome-place, .allow"))) checkSoon();
+});
+for (const mode of form.querySelectorAll("input[name=mode]")) mode.addEventListener("change", inviteToType);
+inviteToType();
 void check();

@@ -8,8 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Playwright, expect, sync_playwright
 from sqlalchemy.orm import sessionmaker
 
-from app.artifacts.store import open_store
-from app.db import make_engine, transaction
+from app.db import make_engine
 from app.keys import token_file
 from app.settings import Settings
 from tests.app.web.seeding import Seeded, seed_all
@@ -35,8 +34,7 @@ def template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) ->
     settings = Settings(data_dir=directory)
     shutil.copy(sqlite_template, directory / "cairn.db")
     engine = make_engine(settings.effective_database_url)
-    with transaction(sessionmaker(engine, expire_on_commit=False)) as session:
-        seeded = seed_all(session, open_store(settings))
+    seeded = seed_all(sessionmaker(engine, expire_on_commit=False), settings)
     engine.dispose()
     return directory, seeded
 

@@ -5,7 +5,7 @@ import { json, jsonParseLinter } from "@codemirror/lang-json";
 import { bracketMatching, foldGutter, foldKeymap, HighlightStyle, indentOnInput, syntaxHighlighting } from "@codemirror/language";
 import { type Diagnostic, lintGutter, lintKeymap, setDiagnostics } from "@codemirror/lint";
 import { highlightSelectionMatches, searchKeymap } from "@codemirror/search";
-import { EditorState } from "@codemirror/state";
+import { Compartment, EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, highlightActiveLineGutter, highlightSpecialChars, keymap, lineNumbers, placeholder } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import type { Problem } from "../api";
@@ -19,6 +19,8 @@ const colours = HighlightStyle.define([
   { tag: [tags.bool, tags.null], color: "var(--syntax-constant)" },
   { tag: tags.invalid, color: "var(--bad)" },
 ]);
+
+const invitation = new Compartment();
 
 export interface EditorOptions {
   parent: HTMLElement;
@@ -38,7 +40,7 @@ export function openEditor(options: EditorOptions): EditorView {
       lineNumbers(), highlightActiveLineGutter(), highlightSpecialChars(), history(), foldGutter(), drawSelection(),
       indentOnInput(), syntaxHighlighting(colours), bracketMatching(), closeBrackets(), highlightActiveLine(),
       highlightSelectionMatches(), json(), lintGutter(),
-      placeholder("Paste an input.json here"),
+      invitation.of([]),
       autocompletion({ override: [completions(options.engine)], icons: false }),
       hover(options.engine),
       keymap.of([
@@ -52,6 +54,11 @@ export function openEditor(options: EditorOptions): EditorView {
     ],
   });
   return new EditorView({ state, parent: options.parent });
+}
+
+/** Say what to write, as long as nothing is written. */
+export function invite(view: EditorView, words: string): void {
+  view.dispatch({ effects: invitation.reconfigure(placeholder(words)) });
 }
 
 /** Replace the whole text, as one step that undo takes back. */
