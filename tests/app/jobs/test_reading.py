@@ -149,9 +149,7 @@ def test_a_bundle_holds_the_whole_job(client, submit, worker, config):
     }  # fmt: skip
     assert json.loads(files["input.json"]) == config
     assert json.loads(files["out.json"])["model"]["descriptor"]["rcut"] == 5.0
-    assert json.loads(files["provenance.json"])["datasets"] == [
-        {"dataset": "dataset:copper@1".removeprefix("dataset:"), "digest": "c0" * 32}
-    ]
+    assert json.loads(files["provenance.json"])["datasets"] == {"dataset:copper@1": "c0" * 32}
     assert json.loads(files["environment.json"])[0]["environment"] == {"torch": "2.11"}
     assert files["log.txt"] == b"the log\n"
     assert files["checkpoints/step-400/model.ckpt-400.pt"] == b"newer"
