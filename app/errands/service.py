@@ -82,13 +82,18 @@ def order(
         created_at=now(),
     )
     errand = session.scalars(_by_key(kind, key).with_for_update().execution_options(populate_existing=True)).one()
-    if errand.state == "refused" and errand.problem is not None and errand.problem["code"] != UNUSABLE:
+    if may_be_tried_anew(errand):
         errand.state, errand.tries, errand.problem, errand.ended_at = "waiting", 0, None, None
         errand.rung_at, new = now(), True
         session.flush()
     if new:
         ring_errand_after_commit(session, engine, errand.id)
     return errand
+
+
+def may_be_tried_anew(errand: Errand) -> bool:
+    """Return whether an errand was refused for what the worker could not do: ordering it again begins it again."""
+    return errand.state == "refused" and errand.problem is not None and errand.problem["code"] != UNUSABLE
 
 
 def find(session: Session, kind: ErrandKind, key: str) -> Errand | None:

@@ -46,7 +46,7 @@ def ask(sessions: sessionmaker[Session], settings: Settings, wanted: Listing, ti
     with reading(sessions) as session:
         errand = errands.find(session, "inventory", wanted.key)
         attended = errands.attended(session, wanted.engine, settings)
-    if errand is None:
+    if errand is None or errands.may_be_tried_anew(errand):
         with transaction(sessions) as session:
             errand = place(session, wanted)
     if errand.state not in errands.ENDED and attended:
