@@ -25,10 +25,10 @@ def normalise(section: Mapping[str, Json], branch: str) -> tuple[dict[str, Json]
     """
     refuse_unsupported(section, branch)
     checked = check(tree(multi_task=False), {"model": dict(section)}, broken=_OTHERS, way=Way())
-    model = checked.value.get("model")
-    if not isinstance(model, dict):
-        first = checked.problems[0]
-        raise RefusedFile(f"The model section{_of(branch)} is not one of DeePMD-kit's: {first.message}.", first.hint)
+    wrong = [problem for problem in checked.problems if problem.code != "unknown-key"]
+    if wrong:
+        message = f"The file's model section{_of(branch)} is not one of DeePMD-kit's: {wrong[0].message}."
+        raise RefusedFile(message, wrong[0].hint)
     notices = [
         Notice(
             code="base-key-ignored",
@@ -37,7 +37,8 @@ def normalise(section: Mapping[str, Json], branch: str) -> tuple[dict[str, Json]
         )
         for problem in checked.problems
     ]
-    complete: dict[str, Json] = tree(multi_task=False).sub_fields["model"].normalize_value(model, do_alias=False)
+    model = tree(multi_task=False).sub_fields["model"]
+    complete: dict[str, Json] = model.normalize_value(checked.value["model"], do_alias=False)
     return complete, notices
 
 
