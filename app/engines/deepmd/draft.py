@@ -102,7 +102,7 @@ class Draft:
     def note(self, path: Path, note: str) -> None:
         """Add a remark to the origin of a value that stays as it is."""
         origin = self.origin(pointer(*path))
-        said = f"{origin.note}, {note}" if origin.origin == "base" else note
+        said = f"{origin.note}, {note}" if origin.note else note
         self.changed[pointer(*path)] = origin.model_copy(update={"note": said})
 
     def ignore(self, path: Path, reason: str) -> None:

@@ -36,6 +36,8 @@ class Inherited:
     types: frozenset[str] = frozenset()
     """Elements that the base knows."""
     beginning: dict[str, Json] = field(default_factory=dict)
+    sections: tuple[str, ...] = ()
+    """Which sections can be inherited at all."""
     is_lost: bool = False
     """There should be a base, but what it holds is not known: whatever is missing may come from there."""
     problems: list[Problem] = field(default_factory=list)
@@ -83,8 +85,13 @@ def inherit(expanded: Expanded, start: Start, base: Base | None) -> Inherited:
     if start.mode == "scratch":
         return Inherited()
     if base is None:
-        return Inherited(is_lost=True)
-    return _of_checkpoint(expanded, base) if start.mode == "resume" else _of_branches(expanded, start, base)
+        inherited = Inherited(is_lost=True)
+    elif start.mode == "resume":
+        inherited = _of_checkpoint(expanded, base)
+    else:
+        inherited = _of_branches(expanded, start, base)
+    inherited.sections = inheritable(start)
+    return inherited
 
 
 def _of_checkpoint(expanded: Expanded, base: Base) -> Inherited:
@@ -164,8 +171,11 @@ def _stripped(value: Json, at: str, passed_over: dict[str, Json]) -> Json:
 
 
 def translate(inherited: Inherited, explicit: Mapping[str, Json]) -> None:
-    """Turn what is inherited into the type maps that a submission gives, in place."""
-    document = inherited.document or {}
+    """Turn the model section that is inherited into the type maps that a submission gives, in place.
+
+    Not that of a resumed training, which keeps its own.
+    """
+    document = inherited.document if inherited.sections == ("model",) and inherited.document else {}
     section, asked = document.get("model"), explicit.get("model")
     if not isinstance(section, dict) or not isinstance(asked, dict):
         return

@@ -80,10 +80,11 @@ def _applying(base: Json, explicit: Json, at: str, ended: dict[str, str]) -> Jso
         if None not in kinds and kinds[0] != kinds[1]:
             ended[at + "/type"] = f"is {kinds[1]}, not {kinds[0]} as in the base"
             return {"type": kinds[0]}
-        return {
+        members = {
             key: _applying(value, explicit[key], at + pointer(key), ended) if key in explicit else value
             for key, value in base.items()
         }
+        return {key: value for key, value in members.items() if at + pointer(key) not in ended}
     if isinstance(base, list) and isinstance(explicit, list) and (is_branch(base) or is_branch(explicit)):
         if len(base) == len(explicit):
             pairs = enumerate(zip(base, explicit, strict=True))

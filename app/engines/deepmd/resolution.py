@@ -37,13 +37,15 @@ def resolve(
     config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Start, base: Base | None
 ) -> EngineResolution:
     """Complete a submitted config, or say everything that is wrong with it: explicit over base over default."""
+    base = None if start.mode == "scratch" else base
     migrated = migrate(config, inherited=inheritable(start))
     expanded = expand(with_tasks(migrated.value, start, base))
     inherited = inherit(expanded, start, base)
     draft, layers = _layered(config, migrated, expanded, inherited, base)
     for at, note in migrated.computed.items():
         draft.changed[at] = draft.origin(at).model_copy(update={"note": note})
-    inherited.problems += check_allow(start, draft.config, draft.way)
+    if not inherited.is_lost:
+        inherited.problems += check_allow(start, draft.config, draft.way)
     _check_inheritance(draft, layers, inherited, expanded, start)
     check_support(draft)
     check_ranges(draft)
@@ -152,7 +154,12 @@ def _back(draft: Draft, problems: Iterable[Kind]) -> list[Kind]:
 
 def _refused(draft: Draft, inherited: Inherited) -> EngineResolution:
     """Return what is wrong. What is missing may come from the base, so it is no mistake as long as that is unknown."""
-    problems = [problem for problem in draft.problems if not (inherited.is_lost and problem.code == "missing-key")]
+    lost = inherited.is_lost
+    problems = [
+        problem
+        for problem in draft.problems
+        if not (lost and problem.code == "missing-key" and problem.message.startswith(inherited.sections))
+    ]
     return EngineResolution(
         {}, {}, {}, 0, problems=problems, warnings=draft.warnings, start_problems=inherited.problems
     )

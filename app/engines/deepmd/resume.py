@@ -112,6 +112,9 @@ def _warn_of_schedule(draft: Draft, steps: int, base: Base, config: Mapping[str,
     planned, step = _get(config, ("training", "numb_steps")), base.facts.step
     if (before == now and planned == steps) or not isinstance(before, dict) or not isinstance(planned, int):
         return
+    sampled = [step or 0, *range(0, min(steps, planned), max(1, min(steps, planned) // 7))]
+    if planned == steps and all(_rate(before, planned, at) == _rate(now, steps, at) for at in sampled):
+        return
     change = f"training.numb_steps is {steps} and was {planned}" if planned != steps else "the schedule is another one"
     was, becomes = _rate(before, planned, step or 0), _rate(now, steps, step or 0)
     message = (

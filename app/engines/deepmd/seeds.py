@@ -36,7 +36,6 @@ def plant(
         name, at = ".".join(map(str, path)), pointer(*path, "seed")
         if section.get("seed") is None:
             losing = [LosingCandidate(origin="explicit", value=None)] if _is_explicit(origins.get(at)) else []
-            losing += [lost for lost in origins[at].losing if lost.origin == "base"] if at in origins else []
             section["seed"] = derive(root, name)
             origins[at] = Origin(
                 origin="seed", source=RULE, note=f"derived from root seed {root} for {name}", losing=losing

@@ -7,7 +7,7 @@ import yaml
 
 from app.engines.documents import leaves, lookup
 from app.wire.jobs import Resolution
-from tests.app.engines.deepmd.support import DATA, base, change, resolve_input
+from tests.app.engines.deepmd.support import DATA, ROOT_SEED, base, change, resolve_input
 
 
 def _cases() -> list[Any]:
@@ -21,7 +21,7 @@ def _cases() -> list[Any]:
 def test_case(case: dict[str, Any]) -> None:
     config = case["config"] if "config" in case else base(case["base"])
     config = change(config, case.get("set", {}), case.get("remove", []))
-    answer = resolve_input(config, **case.get("start", {}))
+    answer = resolve_input(config, seed=case.get("seed", ROOT_SEED), **case.get("start", {}))
     if "problems" in case:
         assert isinstance(answer, list), "it was accepted"
         _compare(answer, case["problems"])
