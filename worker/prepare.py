@@ -1,4 +1,4 @@
-"""Fills a run directory: datasets and the checkpoint to continue from, by digest; known artifacts; spec.json."""
+"""Fills a run directory: datasets, the checkpoint to continue from or the base to start from, artifacts; spec.json."""
 
 import logging
 import os
@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app.engines import registry
-from app.wire.worker import CheckpointGrant, Claim, DatasetGrant
+from app.wire.worker import BaseGrant, CheckpointGrant, Claim, DatasetGrant
 from worker import client
 from worker.cache import Cache, CorruptBlob
-from worker.rundir import RunDir, RunSpec, write_json
+from worker.rundir import BaseSpec, RunDir, RunSpec, write_json
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def prepare(
         _link_dataset(api, dataset, cache, run, in_use, say)
     if claim.resume_from is not None:
         _place_checkpoint(api, claim.resume_from, cache, run)
+    elif claim.base is not None:
+        _place_base(api, claim.base, cache, run, say)
     _place_artifacts(api, claim, cache, run)
     write_json(run.spec, _spec(claim, threads))
 
@@ -60,6 +62,19 @@ def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run
             _link_or_copy(path, run.resume / file.name)
 
 
+def _place_base(api: client.Api, grant: BaseGrant, cache: Cache, run: RunDir, say: Say) -> None:
+    started = time.monotonic()
+    with cache.blob(api, grant.sha256) as path:
+        _link_or_copy(path, run.base / _file_name(grant))
+    took = time.monotonic() - started
+    say("fetched", f"Base model {grant.name} ({grant.size / 1e6:.1f} MB) here after {took:.1f} s.")
+
+
+def _file_name(grant: BaseGrant) -> str:
+    """Return the name of a base's file in the run directory, whatever its owner called it."""
+    return f"base{Path(grant.file_name).suffix}"
+
+
 def _place_artifacts(api: client.Api, claim: Claim, cache: Cache, run: RunDir) -> None:
     engine = registry.get(claim.engine)
     if engine is None:
@@ -82,6 +97,10 @@ def _spec(claim: Claim, threads: int | None) -> RunSpec:
     shared = {name: getattr(claim, name) for name in RunSpec.model_fields if name in Claim.model_fields}
     shared["datasets"] = {f"{dataset.name}@{dataset.version}": dataset.digest for dataset in claim.datasets}
     resume_step = claim.resume_from.step if claim.resume_from is not None else None
+    shared["base"] = shared["plan"] = None
+    if claim.base is not None and claim.resume_from is None:
+        shared["base"] = BaseSpec(name=claim.base.name, file_name=_file_name(claim.base), sha256=claim.base.sha256)
+        shared["plan"] = claim.plan
     return RunSpec(**shared, resume_step=resume_step, threads=threads)
 
 

@@ -5,6 +5,7 @@ RUNDIR/
   spec.json             RunSpec, written by the supervisor
   data/…                link to the cached datasets: data/NAME@VERSION/SYSTEM
   resume/…              files of the checkpoint to continue from, when there is one
+  base/FILE             the base model to start from, when there is one and no checkpoint to continue from
   artifacts/in/KIND-KEY artifacts the supervisor found; artifacts/out/KIND-KEY those the trainer made (renamed into place)
   log.txt               stdout and stderr of the trainer
   status.json           Status, replaced atomically, at most a few times a second
@@ -28,6 +29,15 @@ from pydantic import Field
 
 from app.wire.base import Message
 from app.wire.jobs import Cause, CheckpointPolicy, Determinism, Start
+from app.wire.transfer import TransferPlan
+
+
+class BaseSpec(Message):
+    """The base model to start from."""
+
+    name: str = Field(description="`water@3`.")
+    file_name: str = Field(description="Of the file in base/.")
+    sha256: str
 
 
 class RunSpec(Message):
@@ -45,6 +55,8 @@ class RunSpec(Message):
     determinism: Determinism
     total_steps: int
     start: Start = Start()
+    base: BaseSpec | None = None
+    plan: TransferPlan | None = Field(default=None, description="What becomes of every tensor; goes with `base`.")
     resume_step: int | None = Field(
         default=None, description="Step of the checkpoint in resume/; None: from the start."
     )
@@ -86,6 +98,7 @@ class RunDir:
         self.spec = root / "spec.json"
         self.data = root / "data"
         self.resume = root / "resume"
+        self.base = root / "base"
         self.artifacts_in = root / "artifacts" / "in"
         self.artifacts_out = root / "artifacts" / "out"
         self.log = root / "log.txt"
@@ -99,7 +112,16 @@ class RunDir:
 
     def create(self) -> None:
         """Make the directories."""
-        for path in (self.data, self.resume, self.artifacts_in, self.artifacts_out, self.metrics, self.checkpoints):
+        made = (
+            self.data,
+            self.resume,
+            self.base,
+            self.artifacts_in,
+            self.artifacts_out,
+            self.metrics,
+            self.checkpoints,
+        )
+        for path in made:
             path.mkdir(parents=True, exist_ok=True)
 
     def read_spec(self) -> RunSpec:

@@ -12,7 +12,11 @@ reinitialised: from the new model's own seed. refit: set by statistics of the ne
 
 
 class AxisMap(View):
-    """Where the entries along one axis of a remapped tensor come from."""
+    """Where the entries along one axis of a remapped tensor come from.
+
+    Along an axis whose length is not known yet (-1 in `shape`: `sel: "auto"`) there is one index for each block of
+    entries, which all are the same.
+    """
 
     axis: int
     indices: list[int] = Field(description="By index in the new tensor: the index in the base's, or -1 for a new one.")
@@ -27,13 +31,18 @@ class PlannedTensor(View):
     branch: str = Field(
         default="", description="Task of the new model (of the base where unused); empty: the only one."
     )
-    shape: list[int]
+    shape: list[int] = Field(description="-1: known only once the trainer has looked at the data.")
     dtype: str
     is_parameter: bool = True
     source: str | None = Field(default=None, description="Name of the base's tensor that its numbers come from.")
     source_shape: list[int] | None = None
     kept: int = Field(default=0, description="How many of its numbers come from the base.")
     maps: list[AxisMap] = []
+    adds_input: bool = Field(
+        default=False,
+        description="A remapped layer that adds its one-hot input to its output where it has as many columns as rows, or "
+        "twice as many: this identity moves with the rows.",
+    )
     reason: str | None = None
     key: str | None = Field(default=None, description="JSON pointer into the resolved config: the value responsible.")
     aliases: list[str] = Field(default=[], description="Other names of the same memory.")

@@ -14,12 +14,13 @@ from deepmd.utils import random as dp_random
 from app.engines.deepmd.seeds import DATA_ORDER_RULE
 from worker import rng
 from worker.failures import TrainingFailure
+from worker.rundir import RunSpec
 
 FORMAT = 1
-"""Version of what stands under the key `cairn`."""
+"""Version of what stands under the key `cairn`. Keys may be added: `config`, `seed` and `seeds` are not in the oldest."""
 
 
-def save(trainer: Trainer, path: Path, step: int, order_seed: int) -> None:
+def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec) -> None:
     """Write the state after `step` steps.
 
     DeePMD-kit restarts at index `train_infos.step`, counted from 0. It writes N - 1 there after step N and so does
@@ -40,6 +41,9 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int) -> None:
         "dp_random": rng.pack_numpy(dp_random._RANDOM_GENERATOR.get_state(legacy=False)),
         "order": {"rule": DATA_ORDER_RULE, "seed": order_seed},
         "model": json.dumps(trainer.wrapper.model_params),
+        "config": json.dumps(spec.config),
+        "seed": spec.seed,
+        "seeds": dict(spec.seeds),
         "versions": {"deepmd-kit": deepmd.__version__, "torch": str(torch.__version__)},
     }
     torch.save(data, path)

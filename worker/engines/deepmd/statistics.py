@@ -109,7 +109,7 @@ def ensure_statistics(
     if path is not None:
         _unpack(path, files)
     else:
-        with _one_thread():
+        with one_thread():
             compute(files)
         if key:
             context.keep(STATISTICS, key, _pack(files))
@@ -135,7 +135,8 @@ def _unpack(path: Path, files: Mapping[str, Path]) -> None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread in this block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,6 +1,6 @@
 """DeePMD-kit training, one step at a time, on top of DeePMD-kit's own Trainer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,16 @@ from deepmd.utils.stat_file import StatFileSpec
 
 from app.engines import registry
 from app.engines.seeds import derive
+from app.wire.transfer import TransferPlan
 from worker import checkpoint, rng
 from worker.engines.base import Context
 from worker.engines.deepmd import config as configs
-from worker.engines.deepmd import state, statistics
+from worker.engines.deepmd import state, statistics, transfer
 from worker.engines.deepmd.config import DeepmdConfig
 from worker.engines.deepmd.data import TaskData
 from worker.engines.deepmd.sampler import Draws
 from worker.failures import TrainingFailure, is_out_of_memory
-from worker.rundir import RunDir, RunSpec
+from worker.rundir import BaseSpec, RunDir, RunSpec
 
 Metrics = dict[str, SupportsFloat]
 
@@ -52,7 +53,9 @@ class DeepmdTrainer:
         self.checkpoint_every = spec.checkpoints.every_steps or int(training["save_freq"])
         self.validate_every = int(training["disp_freq"]) if any(self._validation.values()) else 0
         _seed(spec.seeds.get("training", derive(spec.seed, "training")))
-        context.event("fingerprint", "Weights before the first step.", {"step": 0, "sha256": self.fingerprint()})
+        plan = spec.plan if spec.resume_step is None else None
+        message = f"Weights after the transfer from {plan.base}." if plan else "Weights before the first step."
+        context.event("fingerprint", message, {"step": 0, "sha256": self.fingerprint()})
 
     def train_step(self, step: int) -> Metrics:
         """Do optimisation step `step` as DeePMD-kit 3.2.0 does (training.py, `step`), except for the data order."""
@@ -113,7 +116,7 @@ class DeepmdTrainer:
     def save(self, directory: Path, step: int) -> dict[str, str]:
         """Write one file, usable with stock `dp --pt`."""
         name = f"{self._spec.file_stem}-step{step}.pt"
-        state.save(self._trainer, directory / name, step, self._order_seed)
+        state.save(self._trainer, directory / name, step, self._order_seed, self._spec)
         return {name: "checkpoint"}
 
     def restore(self, directory: Path) -> int:
@@ -130,14 +133,37 @@ class DeepmdTrainer:
         return checkpoint.first_non_finite(dict(self._trainer.wrapper.named_parameters()))
 
     def _build(self) -> Trainer:
-        """Resolve statistics, or the checkpoint that holds them, and let DeePMD construct everything."""
+        """Let DeePMD construct everything: from a checkpoint, from a base as planned, or from scratch."""
         if self._spec.resume_step is not None:
             found = state.find(self._run.resume)
             self._config.document["model"] = state.model_section(state.read(found))
             return self._construct(restart_model=str(found))
-        keys = _artifact_keys(self._spec)
+        if self._spec.base is not None and self._spec.plan is not None:
+            return self._build_from_base(self._spec.base, self._spec.plan)
+        return self._build_from_scratch()
+
+    def _build_from_base(self, base: BaseSpec, plan: TransferPlan) -> Trainer:
+        """Construct a model by its own seeds and give it the base's weights; statistics only where the plan needs any."""
+        if transfer.needs_statistics(plan):
+            trainer = self._build_from_scratch()
+        else:
+            closest = self._measure_neighbours() if transfer.needs_neighbours(plan) else {}
+            self._context.phase("model")
+            trainer = self._construct(kind=transfer.TrainerWithoutStatistics)
+            _set_closest(trainer, closest)
+        self._context.phase("transfer")
+        done = transfer.start_from(plan, self._run.base / base.file_name, trainer, self._config)
+        self._context.event("transfer", *transfer.in_words(done))
+        return trainer
+
+    def _measure_neighbours(self) -> dict[str, float]:
         self._context.phase("neighbours")
-        closest = statistics.resolve_neighbours(self._config, self._context, keys.get(statistics.NEIGHBOURS))
+        key = _artifact_keys(self._spec).get(statistics.NEIGHBOURS)
+        return statistics.resolve_neighbours(self._config, self._context, key)
+
+    def _build_from_scratch(self) -> Trainer:
+        keys = _artifact_keys(self._spec)
+        closest = self._measure_neighbours()
         self._context.phase("statistics")
         files = statistics.ensure_statistics(
             self._config.tasks,
@@ -148,18 +174,22 @@ class DeepmdTrainer:
         )
         self._context.phase("model")
         trainer = self._construct(stat_files=files, mode="read")
-        for task, model in _models(trainer).items():
-            model.min_nbor_dist = torch.tensor(closest[task], dtype=torch.float64, device=DEVICE)
+        _set_closest(trainer, closest)
         return trainer
 
     def _construct(
-        self, *, stat_files: Mapping[str, Path] | None = None, mode: str = "update", restart_model: str | None = None
+        self,
+        *,
+        stat_files: Mapping[str, Path] | None = None,
+        mode: str = "update",
+        restart_model: str | None = None,
+        kind: Callable[..., Trainer] = Trainer,
     ) -> Trainer:
         """Construct DeePMD's Trainer from a copy of the config, with the random state that belongs to this job."""
         _seed(derive(self._spec.seed, "model"))
         document = deepcopy(self._config.document)
         specs = {task: StatFileSpec(str(path), mode) for task, path in (stat_files or {}).items()}
-        make = partial(Trainer, document, restart_model=restart_model, shared_links=deepcopy(self._config.shared_links))
+        make = partial(kind, document, restart_model=restart_model, shared_links=deepcopy(self._config.shared_links))
         training = {task: data.loader for task, data in self._training.items()}
         validation = {task: data.loader if data else None for task, data in self._validation.items()}
         if self._config.is_multi_task:
@@ -218,8 +248,11 @@ def _seed(seed: int) -> None:
     dp_random.seed(seed % 2**32)
 
 
-def _models(trainer: Trainer) -> dict[str, Any]:
-    return dict(trainer.model) if trainer.multi_task else {configs.SINGLE_TASK: trainer.model}
+def _set_closest(trainer: Trainer, closest: Mapping[str, float]) -> None:
+    """Let models know the smallest distance in their data (Å)."""
+    for task, distance in closest.items():
+        model = transfer.models(trainer)[task]
+        model.min_nbor_dist = torch.tensor(distance, dtype=torch.float64, device=DEVICE)
 
 
 def _discard(_: Trainer) -> None:

@@ -1,0 +1,191 @@
+"""The plan itself: every tensor of the new model, and every one of the base, gets its verb."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from app.engines.base import Base
+from app.engines.deepmd.base_layer import branch_of
+from app.engines.deepmd.transfer.changes import function_changes
+from app.engines.deepmd.transfer.fates import Fate, Pair
+from app.engines.deepmd.transfer.keys import is_allowed
+from app.engines.deepmd.transfer.names import SINGLE, Name
+from app.engines.deepmd.transfer.refusals import Deviation, refuse
+from app.engines.deepmd.transfer.sections import sections
+from app.wire.jobs import Origin, Start
+from app.wire.models import BranchFacts, Inventory, TensorFacts
+from app.wire.problems import Problem
+from app.wire.transfer import ComponentShare, FunctionChange, PlannedTensor, TransferPlan
+
+Json = Any
+
+
+def plan(
+    config: Mapping[str, Json], origins: Mapping[str, Origin], start: Start, base: Base, inventory: Inventory
+) -> TransferPlan | list[Problem]:
+    """Say what becomes of every tensor, or why that may not be. Pointers are into the submission."""
+    work = _Work(start, base, _pairs(config, start, base))
+    fates = [*work.of_the_new_model(inventory), *work.of_the_base()]
+    refused = [(fate.tensor, fate.deviation) for fate in fates if fate.deviation and not work.may_be(fate.deviation)]
+    problems = refuse(refused, origins, base.name) + work.conflicts
+    return problems or _plan(start, base, [fate.tensor for fate in fates], work.function_changes(fates))
+
+
+def _pairs(config: Mapping[str, Json], start: Start, base: Base) -> dict[str, Pair]:
+    """Return, by the branch that names of tensors have, each task and what it starts from."""
+    pairs = {}
+    for task, section in sections(config).items():
+        branch = branch_of(base.facts, start, task)
+        assert branch is not None, f"resolution has refused a base without a branch for task {task!r}"
+        fitting = start.fitting.get(task) if isinstance(start.fitting, dict) else start.fitting
+        tensors = _tensors(base.facts.tensors, branch)
+        pairs[task or SINGLE] = Pair(section, branch, tensors, base.name, start.mode, fitting == "new")
+    return pairs
+
+
+def _tensors(tensors: list[TensorFacts], branch: BranchFacts) -> dict[str, TensorFacts]:
+    prefix = f"model.{branch.name or SINGLE}."
+    return {tensor.name: tensor for tensor in tensors if tensor.name.startswith(prefix)}
+
+
+@dataclass
+class _Work:
+    start: Start
+    base: Base
+    pairs: dict[str, Pair]
+
+    def __post_init__(self) -> None:
+        self.conflicts: list[Problem] = []
+        self._used: set[str] = set()
+        self._canonical = {tensor.name: tensor.alias_of or tensor.name for tensor in self.base.facts.tensors}
+
+    def of_the_new_model(self, inventory: Inventory) -> Iterator[Fate]:
+        """Yield the fate of every tensor, shared ones once."""
+        aliases: dict[str, list[str]] = {}
+        for tensor in inventory.tensors:
+            if tensor.alias_of is not None:
+                aliases.setdefault(tensor.alias_of, []).append(tensor.name)
+        for tensor in inventory.tensors:
+            if tensor.alias_of is None:
+                fate = self._fate(tensor, tensor.name)
+                self._check_agreement(tensor, fate, aliases.get(tensor.name, []))
+                fate.tensor.aliases = aliases.get(tensor.name, [])
+                if fate.tensor.source is not None:
+                    self._used.add(self._canonical[fate.tensor.source])
+                yield fate
+
+    def _fate(self, tensor: TensorFacts, text: str) -> Fate:
+        name = Name.parse(text)
+        return self.pairs[name.branch].fate(tensor, name)
+
+    def _check_agreement(self, tensor: TensorFacts, fate: Fate, aliases: list[str]) -> None:
+        """Refuse a part that two tasks share and want from different places."""
+        own = Name.parse(tensor.name).branch
+        for alias in aliases:
+            other = Name.parse(alias).branch
+            if other == own or "._networks." in alias:
+                continue
+            wanted = self._fate(tensor, alias).tensor
+            if (wanted.verb, self._place(wanted)) != (fate.tensor.verb, self._place(fate.tensor)):
+                self._report_conflict(own, other, fate.tensor.component)
+                return
+
+    def _place(self, tensor: PlannedTensor) -> str | None:
+        return self._canonical[tensor.source] if tensor.source else None
+
+    def _report_conflict(self, own: str, other: str, component: str) -> None:
+        branches = [self.pairs[task].branch.name or "its only branch" for task in (own, other)]
+        message = (
+            f"the tasks {own} and {other} share their {component}, but would take it from different places: "
+            f"{branches[0]} and {branches[1]} of {self.base.name}"
+        )
+        hint = "Give both tasks the same branch and the same choice of fitting, or let them share less."
+        problem = Problem(code="transfer-conflict", message=message, pointer="/start/branch", hint=hint)
+        if problem not in self.conflicts:
+            self.conflicts.append(problem)
+
+    def of_the_base(self) -> Iterator[Fate]:
+        """Yield the fate of every tensor of the base that the new model has no use for, shared ones once."""
+        names: dict[str, list[str]] = {}
+        for text, canonical in self._canonical.items():
+            if "._networks." not in text:
+                names.setdefault(canonical, []).append(text)
+        by_branch = {pair.branch.name or SINGLE: pair for pair in reversed(self.pairs.values())}
+        for tensor in self.base.facts.tensors:
+            if tensor.alias_of is not None or tensor.name in self._used:
+                continue
+            found = [Name.parse(text) for text in names.get(tensor.name, [tensor.name])]
+            name = next((name for name in found if name.branch in by_branch), None)
+            yield by_branch[name.branch].unused(tensor, name) if name else self._of_another_branch(tensor)
+
+    def _of_another_branch(self, tensor: TensorFacts) -> Fate:
+        name = Name.parse(tensor.name)
+        return Fate(
+            PlannedTensor(
+                name=tensor.name,
+                verb="unused",
+                component=name.component,
+                branch=name.branch,
+                shape=tensor.shape,
+                dtype=tensor.dtype,
+                is_parameter=name.is_parameter if tensor.is_parameter is None else tensor.is_parameter,
+                reason=f"the branch {name.branch} of {self.base.name} is not used",
+            )
+        )
+
+    def may_be(self, deviation: Deviation) -> bool:
+        """Return whether `start` lets a tensor be other than copied."""
+        if self.start.on_mismatch == "error":
+            return False
+        if deviation.kind != "layer":
+            return True
+        return bool(deviation.keys) and all(
+            is_allowed(deviation.section, at, self.start.allow) for at in deviation.keys
+        )
+
+    def function_changes(self, fates: list[Fate]) -> list[FunctionChange]:
+        """Return what changes the function of the same weights, shared sections once."""
+        shaping: dict[str, set[str]] = {task: set() for task in self.pairs}
+        for fate in fates:
+            if fate.deviation and fate.deviation.kind == "layer":
+                shaping[fate.deviation.section.task or SINGLE].update(fate.deviation.keys)
+        found: dict[str, FunctionChange] = {}
+        for task, pair in self.pairs.items():
+            for change in _changes(pair, shaping[task], self.base.name):
+                found.setdefault(change.pointer, change)
+        return list(found.values())
+
+
+def _changes(pair: Pair, shaping: set[str], base: str) -> list[FunctionChange]:
+    return function_changes(
+        pair.section,
+        pair.branch.model,
+        pair.found,
+        pair.types,
+        base_name=base,
+        shaping=shaping,
+        is_new_fitting=pair.is_new_fitting,
+    )
+
+
+def _plan(start: Start, base: Base, tensors: list[PlannedTensor], changes: list[FunctionChange]) -> TransferPlan:
+    trained = [tensor for tensor in tensors if tensor.is_parameter and tensor.verb != "unused"]
+    shares: dict[str, list[int]] = {}
+    for tensor in trained:
+        share = shares.setdefault(tensor.component, [0, 0])
+        share[0] += prod(tensor.shape)
+        share[1] += tensor.kept
+    components = [ComponentShare(component=name, parameters=n, kept=kept) for name, (n, kept) in sorted(shares.items())]
+    return TransferPlan(
+        base=base.name,
+        sha256=base.sha256,
+        mode=start.mode,
+        tensors=tensors,
+        components=[share for share in components if share.parameters],
+        parameters=sum(share.parameters for share in components),
+        kept=sum(share.kept for share in components),
+        counts=dict(Counter(tensor.verb for tensor in tensors)),
+        function_changes=changes,
+    )

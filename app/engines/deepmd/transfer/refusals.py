@@ -1,0 +1,108 @@
+"""What may not be: tensors that would not come from the base as they are, and which key is responsible."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from app.engines.deepmd.transfer.sections import Section, submitted
+from app.engines.documents import dotted, short
+from app.wire.jobs import Origin
+from app.wire.problems import Problem
+from app.wire.transfer import PlannedTensor
+
+Json = Any
+Kind = Literal["types", "output", "layer"]
+"""Why a tensor is not copied: other types (or neighbour slots), an output layer of another shape, or anything else."""
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Why a tensor's numbers do not come from the base as they are."""
+
+    kind: Kind
+    section: Section
+    keys: tuple[str, ...]
+    """The keys responsible, as places in the model section."""
+    base_values: tuple[Json, ...]
+    base_shape: Sequence[int] | None
+    """None: the base has no such tensor."""
+
+
+@dataclass
+class Refusal:
+    """All that one set of keys would cost."""
+
+    deviation: Deviation
+    tensors: list[tuple[PlannedTensor, Deviation]] = field(default_factory=list)
+
+
+def refuse(
+    deviations: Sequence[tuple[PlannedTensor, Deviation]], origins: Mapping[str, Origin], base: str
+) -> list[Problem]:
+    """Return one problem for each set of keys."""
+    refusals: dict[tuple[str, ...], Refusal] = {}
+    for tensor, deviation in deviations:
+        places = tuple(deviation.section.pointer(at) for at in deviation.keys)
+        refusals.setdefault(places, Refusal(deviation)).tensors.append((tensor, deviation))
+    return [_problem(refusal, origins, base) for refusal in refusals.values()]
+
+
+def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str) -> Problem:
+    deviation = refusal.deviation
+    section = deviation.section
+    places = [section.pointer(at) for at in deviation.keys]
+    written = [at for at in (submitted(origins, place) for place in places) if at]
+    return Problem(
+        code="transfer-mismatch",
+        message=f"{values(deviation, base)}: {_tensors(refusal, base)}",
+        pointer=written[0] if written else "/start/base",
+        hint=_hint(refusal, places),
+    )
+
+
+def values(deviation: Deviation, base: str) -> str:
+    """Return the keys responsible and both values, in words."""
+    section, known = deviation.section, deviation.section.leaves()
+    said = [
+        f"{section.name(at)} is {short(known.get(at))}, but {base} has {short(other)}"
+        for at, other in zip(deviation.keys, deviation.base_values, strict=True)
+    ]
+    return "; ".join(said) or f"the tensors of {base} are not those that its own model section describes"
+
+
+def _tensors(refusal: Refusal, base: str) -> str:
+    tensors = refusal.tensors
+    names = ", ".join(tensor.name for tensor, _ in tensors[:_SHOWN])
+    more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
+    count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
+    # A tensor that both have says most: its two shapes.
+    tensor, deviation = min(tensors, key=lambda pair: pair[0].verb == "unused" or pair[1].base_shape is None)
+    return f"{count} would not be copied ({names}{more}); {_shapes(tensor, deviation, base)}"
+
+
+def _shapes(tensor: PlannedTensor, deviation: Deviation, base: str) -> str:
+    if tensor.verb == "unused":
+        return f"{tensor.name} has shape {tensor.shape} in {base}, and the new model has no such tensor"
+    if deviation.base_shape is None:
+        return f"{tensor.name} has shape {tensor.shape}, and {base} has no such tensor"
+    return f"{tensor.name} has shape {tensor.shape}, in {base} {list(deviation.base_shape)}"
+
+
+def _hint(refusal: Refusal, places: Sequence[str]) -> str:
+    deviation = refusal.deviation
+    if deviation.kind != "layer":
+        return 'Write "on_mismatch": "adapt" under start: it lets what depends on the types, and output layers, differ.'
+    remedies = []
+    if places:
+        values = ", ".join(map(short, deviation.base_values))
+        remedies.append(f"write the base's {'value' if len(places) == 1 else 'values'} ({values})")
+        allow = ", ".join(f'"{dotted(place)}"' for place in places)
+        remedies.append(f'accept new weights there with "allow": [{allow}] under start')
+    else:
+        remedies.append("register the base again from the file that DeePMD-kit wrote")
+    if all("fitting_net" in tensor.name for tensor, _ in refusal.tensors):
+        remedies.append('take a new fitting net: "fitting": "new" under start')
+    text = ", or ".join(remedies)
+    return text[0].upper() + text[1:] + "."

@@ -1,0 +1,49 @@
+"""A model in another type map computes what its base computes, for every descriptor."""
+
+import pytest
+import torch
+
+from app.engines.deepmd.transfer import plan
+from app.wire.jobs import Start
+from tests.worker.engines.deepmd import models
+from worker.transfer import carry_out
+
+pytestmark = pytest.mark.deepmd
+
+BASE = ["O", "H", "C"]
+MAPS = {"permuted": ["C", "O", "H"], "reduced": ["H", "O"], "extended": ["Si", "H", "O", "C"], "same": BASE}
+EXACT_WITH_OTHER_TYPES = [kind for kind in models.DESCRIPTORS if not kind.startswith(("se_e2_a", "se_e2_r", "hybrid"))]
+CASES = [(kind, "permuted") for kind in models.DESCRIPTORS]
+CASES += [(kind, change) for kind in EXACT_WITH_OTHER_TYPES for change in ("reduced", "extended")]
+
+
+def _frame(elements):
+    generator = torch.Generator().manual_seed(1)
+    box = torch.eye(3, dtype=torch.float64) * 6.0
+    coordinates = torch.rand((len(elements), 3), generator=generator, dtype=torch.float64) * 6.0
+    return coordinates, box
+
+
+def _transferred(kind, type_map, **model):
+    """Return a base, and a model in another type map that started from it."""
+    document, target = models.config(kind, BASE, **model), models.config(kind, type_map, **model)
+    old, new = models.stir(models.build(document), document), models.build(target)
+    found = plan(target, {}, Start(mode="init", base="water@3"), models.base(document, old), models.inventory(new))
+    assert not isinstance(found, list), found
+    made = carry_out(found, models.tensors_of(new), models.tensors_of(old), models.aliases_of(old))
+    new.load_state_dict({**new.state_dict(), **made})
+    return old, new, found
+
+
+@pytest.mark.parametrize(("kind", "change"), CASES, ids=lambda value: value)
+def test_energies_and_forces_stay(kind, change):
+    type_map = MAPS[change]
+    old, new, found = _transferred(kind, type_map)
+    elements = [name for name in ["O", "H", "H", "C", "H", "O", "C", "H"] if name in type_map]
+    expected = models.energy_and_forces(old, BASE, elements, *_frame(elements))
+    actual = models.energy_and_forces(new, type_map, elements, *_frame(elements))
+    for one, other in zip(actual, expected, strict=True):
+        assert other.abs().max() > 1e-5
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
+    assert found.counts["remapped"] > 0
+    assert found.kept == found.parameters or change == "extended"
