@@ -13,6 +13,7 @@ from app.datasets.routes import router as dataset_router
 from app.db import make_engine, transaction
 from app.fleet.routes import router as fleet_router
 from app.fleet.upkeep import Upkeep
+from app.jobs.comparison_routes import router as comparison_router
 from app.jobs.metrics_routes import router as metrics_router
 from app.jobs.routes import router as job_router
 from app.jobs.stream import Hub
@@ -26,6 +27,7 @@ from app.web.routes import router as web_router
 ROUTERS = (
     system.router,
     job_router,
+    comparison_router,
     stream_router,
     metrics_router,
     dataset_router,

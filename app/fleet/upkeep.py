@@ -1,4 +1,7 @@
-"""Background work: leases of the dead expire, and what waits is rung for again. Safe in several processes at once."""
+"""Background work: leases of the dead expire, what waits is rung for again, reproductions get their verdict.
+
+Safe in several processes at once.
+"""
 
 import logging
 import threading
@@ -14,6 +17,7 @@ from app.db import reading, transaction
 from app.errands import service as errands
 from app.fleet import outcomes
 from app.fleet.service import free_slots
+from app.jobs.reproduction import conclude
 from app.jobs.transitions import expire
 from app.queue import ring_after_commit
 from app.settings import Settings
@@ -115,7 +119,7 @@ def _ring(session: Session, job_id: int, rung_at: Any) -> bool:
 
 
 class Upkeep:
-    """A thread that reaps and reconciles until it is closed."""
+    """A thread that reaps, reconciles and concludes reproductions until it is closed."""
 
     def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
         self._sessions, self._settings = sessions, settings
@@ -134,7 +138,8 @@ class Upkeep:
                     log.exception("%s will be tried again", task.__name__)
 
     def _due(self) -> tuple[Callable[[sessionmaker[Session], Settings], int], ...]:
-        return (reap, reconcile) if time.monotonic() >= self._reap_from else (reconcile,)
+        always = (reconcile, conclude)
+        return (reap, *always) if time.monotonic() >= self._reap_from else always
 
     def close(self) -> None:
         """Stop after the present round."""
