@@ -32,7 +32,7 @@ class Document:
     offsets: dict[str, int]
     """Offset of each member's key and each element, by JSON pointer."""
     overrides: dict[str, str] = field(default_factory=dict)
-    """What `--set` put over the file: the option's text by JSON pointer."""
+    """What options put over the file or beside it: the option's text by JSON pointer into the submission."""
 
     def place(self, pointer: str | None) -> Place | None:
         """Return where `pointer` stands, or the nearest enclosing part that is written in the file."""
@@ -43,7 +43,7 @@ class Document:
         return None
 
     def override(self, pointer: str | None) -> str | None:
-        """Return the `--set` option that wrote the value at `pointer`, or None."""
+        """Return the option that wrote the value at `pointer` into the submission, or None."""
         return next((text for key, text in self.overrides.items() if pointer and _below(pointer, key)), None)
 
 
@@ -65,6 +65,11 @@ def excerpt(text: str, place: Place) -> list[str]:
     number = f"{place.line:>5} | "
     shown = line[start : start + 120].expandtabs(1)
     return [number + shown, " " * (len(number) + place.column - 1 - start) + "^"]
+
+
+def empty() -> Document:
+    """Return the document of a submission without a file: all of it comes from its base, and from options."""
+    return Document("the empty config", "{}", {}, {})
 
 
 def read(path: str) -> Document:
@@ -192,7 +197,7 @@ def apply_settings(document: Document, settings: Sequence[str]) -> None:
             raise usage(f"--set {setting}: expected KEY.KEY=VALUE, as in --set training.numb_steps=1000.")
         parts = key.split(".")
         _assign(document.value, parts, _value(raw), setting)
-        document.overrides["/" + "/".join(escape(part) for part in parts)] = f"--set {setting}"
+        document.overrides["/config/" + "/".join(escape(part) for part in parts)] = f"--set {setting}"
 
 
 def _value(raw: str) -> Any:

@@ -1,11 +1,28 @@
-"""`cairn submit|check|ls|show|watch|logs|cancel|download`: what the commands are called and take."""
+"""`cairn submit|check|ls|show|watch|logs|cancel|download|provenance|diff`: what the commands are called and take."""
 
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from app.cli.options import Config, Engine, Force, Job, Json, Limit, Output, Seed, Settings, given
+from app.cli.options import (
+    Allow,
+    Base,
+    Branch,
+    Config,
+    Engine,
+    FittingOption,
+    Force,
+    Job,
+    Json,
+    Limit,
+    Mismatch,
+    ModeOption,
+    Output,
+    Seed,
+    Settings,
+    given,
+)
 
 
 class Level(StrEnum):
@@ -25,7 +42,13 @@ class What(StrEnum):
 
 
 def submit(
-    file: Config,
+    file: Config = None,
+    base: Base = None,
+    mode: ModeOption = None,
+    branch: Branch = None,
+    fitting: FittingOption = None,
+    on_mismatch: Mismatch = None,
+    allow: Allow = None,
     name: Annotated[str | None, typer.Option(help="Name of the job [default: the server's choice].")] = None,
     seed: Seed = None,
     determinism: Annotated[Level | None, typer.Option(help="How strictly the run repeats.")] = None,
@@ -48,17 +71,16 @@ def submit(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
     json: Json = False,
 ) -> None:
-    """Submit an input.json for training."""
-    from app.cli import submission
+    """Submit an input.json for training, from scratch or from a base model."""
+    from app.cli import starting, submission
 
+    start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
     policy = given(keep_last=keep_last, every_steps=checkpoint_every)
     fields = given(
         name=name, seed=seed, determinism=determinism, tags=tag, priority=priority, checkpoints=policy or None
     )
     submission.submit(
-        file,
-        {"engine": engine, **fields},
-        settings=set_ or [],
+        submission.Wanted(file, {"engine": engine, **fields}, start, set_ or []),
         data=data or [],
         key=idempotency_key,
         follow=follow,
@@ -67,12 +89,43 @@ def submit(
 
 
 def check(
-    file: Config, seed: Seed = None, set_: Settings = None, engine: Engine = "deepmd", json: Json = False
+    file: Config = None,
+    base: Base = None,
+    mode: ModeOption = None,
+    branch: Branch = None,
+    fitting: FittingOption = None,
+    on_mismatch: Mismatch = None,
+    allow: Allow = None,
+    seed: Seed = None,
+    set_: Settings = None,
+    engine: Engine = "deepmd",
+    explain: Annotated[bool, typer.Option("--explain", help="Say in words where each value came from.")] = False,
+    json: Json = False,
 ) -> None:
-    """Resolve an input.json without submitting it: where every value comes from, and what is wrong."""
-    from app.cli import submission
+    """Resolve an input.json without submitting it: where values and weights come from, and what is wrong."""
+    from app.cli import starting, submission
 
-    submission.check(file, given(engine=engine, seed=seed), settings=set_ or [], as_json=json)
+    start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
+    wanted = submission.Wanted(file, given(engine=engine, seed=seed), start, set_ or [])
+    submission.check(wanted, explain=explain, as_json=json)
+
+
+def provenance(job: Job, json: Json = False) -> None:
+    """Show where a job's configuration and weights came from."""
+    from app.cli import comparing
+
+    comparing.print_provenance(job, as_json=json)
+
+
+def diff(
+    left: Job,
+    right: Annotated[int, typer.Argument(metavar="JOB", help="The other job's number.", min=1)],
+    json: Json = False,
+) -> None:
+    """Compare two jobs' configurations, by value and by origin."""
+    from app.cli import comparing
+
+    comparing.print_diff(left, right, as_json=json)
 
 
 def ls(
@@ -80,13 +133,20 @@ def ls(
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs whose name contains this.")] = None,
     engine: Annotated[str | None, typer.Option(help="Only jobs of this engine.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help='On the resolved config: "descriptor.rcut > 6", "explicit:rcut". Repeatable; all must hold.',
+        ),
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
     from app.cli import looking
 
-    looking.list_jobs(given(state=state, engine=engine, tag=tag, name=name), limit=limit, as_json=json)
+    looking.list_jobs(given(state=state, engine=engine, tag=tag, name=name, where=where), limit=limit, as_json=json)
 
 
 def show(job: Job, json: Json = False) -> None:

@@ -6,6 +6,8 @@ from rich.markup import escape
 
 from app.cli.api import Api, connect, view
 from app.cli.screen import ago, duration, out, print_json, quantity, size, state, table
+from app.cli.starting import words
+from app.cli.transfer import kept
 from app.cli.watching import headline
 from app.wire.jobs import AttemptView, CheckpointView, JobDetail, JobPage, JobView
 
@@ -32,7 +34,7 @@ def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
         return
     jobs = view(JobPage, {"items": found}).items
     if not jobs:
-        out().print("No jobs. `cairn submit input.json` makes one.")
+        out().print("No jobs match." if filters else "No jobs. `cairn submit input.json` makes one.")
         return
     rows = table("job", "name", "state", "progress", "rmse_e", "rmse_f", "created", right=("job", "progress"))
     for job in jobs:
@@ -72,6 +74,8 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
         facts.append(("cause", f"[red]{escape(job.cause.failure)}[/]: {escape(job.cause.message)}"))
         facts += [("", f"[cyan]→[/] {escape(job.cause.hint)}")] if job.cause.hint else []
     facts += [("", f"{escape(key)} {quantity(key, value)}") for key, value in headline(progress.latest)]
+    if job.base:
+        facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
     facts.append(("seed", f"{job.seed} ({job.determinism})"))
     facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []

@@ -41,7 +41,18 @@ def build() -> typer.Typer:
     )
     app.callback()(_root)
     panels: dict[str, Sequence[Command]] = {
-        "Jobs": (jobs.submit, jobs.check, jobs.ls, jobs.show, jobs.watch, jobs.logs, jobs.cancel, jobs.download),
+        "Jobs": (
+            jobs.submit,
+            jobs.check,
+            jobs.ls,
+            jobs.show,
+            jobs.watch,
+            jobs.logs,
+            jobs.cancel,
+            jobs.download,
+            jobs.provenance,
+            jobs.diff,
+        ),
         "Server": (account.dashboard, account.login, account.whoami),
         "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
     }

@@ -1,13 +1,56 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+
+class Mode(StrEnum):
+    """How to start from a base."""
+
+    init = "init"
+    finetune = "finetune"
+    resume = "resume"
+
+
+class Policy(StrEnum):
+    """What to do where a base does not fit."""
+
+    adapt = "adapt"
+    error = "error"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Job = Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", min=1)]
-Config = Annotated[str, typer.Argument(metavar="FILE", help="The input.json; - reads standard input.")]
+Config = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="The input.json; - reads standard input. With --base it may be left out."),
+]
+Base = Annotated[
+    str | None,
+    typer.Option(metavar="REF", help="Start from a base model (water, water@3) or a job's checkpoint (job:17@4000)."),
+]
+ModeOption = Annotated[
+    Mode | None,
+    typer.Option(help="How to start from the base [default: finetune]. resume: its config and data, too, are taken."),
+]
+Branch = Annotated[
+    list[str] | None,
+    typer.Option(metavar="BRANCH", help="Task of a multi-task base; of a task: TASK=BRANCH. Repeatable."),
+]
+FittingOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="reuse|new", help="Whether the fitting net starts from the base's; of a task: TASK=new."),
+]
+Mismatch = Annotated[
+    Policy | None, typer.Option("--on-mismatch", help="error: nothing of the base may change [default: adapt].")
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="Config key whose difference from the base may begin anew. Repeatable."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set training.numb_steps=1000. Repeatable."),

@@ -58,7 +58,7 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     """Return an empty table; columns named in `right` are aligned to the right."""
     result = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        free = column in ("name", "value", "note", "file", "system", "ended by")
+        free = column in ("name", "value", "instead of", "note", "file", "system", "tensors", "ended by")
         result.add_column(column, justify="right" if column in right else "left", no_wrap=not free, overflow="fold")
     return result
 
@@ -139,9 +139,10 @@ def print_fault(fault: Fault, document: Document | None = None, *, style: str = 
 
 
 def _print_place(pointer: str, document: Document | None) -> None:
+    in_config = pointer == "/config" or pointer.startswith("/config/")
     inner = pointer.removeprefix("/config")
-    option = document.override(inner) if document else None
-    place = document.place(inner) if document else None
+    option = document.override(pointer) if document else None
+    place = document.place(inner) if document and in_config else None
     if document is None or place is None or option:
         whole = document.name if document and not inner else None
         err().print(f"  at {escape(option or whole or pointer)}", style="dim")

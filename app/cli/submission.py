@@ -1,9 +1,11 @@
 """`cairn submit` and `cairn check`: an input.json goes to the server, and what is wrong with it comes back."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.markup import escape
@@ -11,29 +13,57 @@ from rich.markup import escape
 from app.cli import watching
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
 from app.cli.attachments import attached
-from app.cli.document import Document, apply_settings, read
-from app.cli.failures import Failure, Fault
-from app.cli.screen import out, print_fault, print_json, table
-from app.wire.jobs import JobDetail, Resolution
+from app.cli.comparing import clip, print_inheritance
+from app.cli.document import Document, apply_settings, empty, read
+from app.cli.failures import FAILED, Failure, Fault, usage
+from app.cli.screen import err, out, print_fault, print_json, size, table
+from app.cli.starting import Starting, words
+from app.cli.transfer import kept, print_plan
+from app.cli.weights import attended
+from app.wire.jobs import Check, CostHints, JobDetail, Origin
 from app.wire.problems import Notice
 
+PAUSE_S = 1.0
+"""Between two questions whether there is a plan; the server itself waits for it, too, where that makes sense."""
 
-def submit(
-    file: str,
-    fields: dict[str, Any],
-    *,
-    settings: Sequence[str],
-    data: Sequence[str],
-    key: str | None,
-    follow: bool,
-    as_json: bool,
-) -> None:
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for."""
+
+    file: str | None
+    """None: nothing but the base and `settings` says what to train."""
+    fields: dict[str, Any]
+    starting: Starting
+    settings: Sequence[str]
+
+    def document(self) -> Document:
+        """Return the config with what options put over and beside it. Raises Failure."""
+        if self.file is None and "base" not in self.starting.start:
+            raise usage("Which input.json?", hint="Give FILE, or --base to take the configuration of a base model.")
+        document = empty() if self.file is None else read(self.file)
+        apply_settings(document, self.settings)
+        document.overrides |= self.starting.options | self._options()
+        return document
+
+    def _options(self) -> dict[str, str]:
+        """Return the text of the options that set one value beside the config, by JSON pointer."""
+        plain = {name: value for name, value in self.fields.items() if not isinstance(value, dict | list)}
+        return {f"/{name}": f"--{name} {value}" for name, value in plain.items()}
+
+    def submission(self, document: Document) -> dict[str, Any]:
+        """Return what is sent."""
+        start = {"start": self.starting.start} if self.starting.start else {}
+        return {"config": document.value, **self.fields, **start}
+
+
+def submit(wanted: Wanted, *, data: Sequence[str], key: str | None, follow: bool, as_json: bool) -> None:
     """Submit a job, show it, and watch it when asked to."""
-    document = _prepared(file, settings)
+    document = wanted.document()
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     with connect() as api:
         with _about(document):
-            found = _send(api, {"config": document.value, **fields}, data, headers)
+            found = _send(api, wanted.submission(document), data, headers)
         job = view(JobDetail, found)
         _report(job, found, document, as_json=as_json and not follow)
         if follow:
@@ -48,12 +78,6 @@ def _about(document: Document) -> Iterator[None]:
     except Failure as failure:
         failure.document = document
         raise
-
-
-def _prepared(file: str, settings: Sequence[str]) -> Document:
-    document = read(file)
-    apply_settings(document, settings)
-    return document
 
 
 def _send(api: Api, body: dict[str, Any], data: Sequence[str], headers: dict[str, str]) -> Any:
@@ -73,20 +97,70 @@ def _report(job: JobDetail, found: Any, document: Document, *, as_json: bool) ->
     console.print(
         f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {job.progress.total_steps} steps, seed {job.seed}."
     )
+    if job.base:
+        share = f", {kept(job.plan)}" if job.plan else ""
+        console.print(f"  {escape(words(job.start, job.base))}{share}", soft_wrap=True)
+    if job.state == "checking":
+        console.print("  It is queued once a worker has listed its model's tensors and the plan is made.")
     console.print(f"  [dim]watch it:[/] cairn watch {job.id}")
 
 
-def check(file: str, fields: dict[str, Any], *, settings: Sequence[str], as_json: bool) -> None:
-    """Show what a config resolves to; raise Failure with every problem when it would not run."""
-    document = _prepared(file, settings)
+def check(wanted: Wanted, *, explain: bool, as_json: bool) -> None:
+    """Show what a config resolves to and what it takes from its base.
+
+    Raises Failure with every problem when it would not run, or when nobody can tell yet.
+    """
+    document = wanted.document()
     with connect() as api, _about(document):
-        found = api.post("/configs/resolve", json={"config": document.value, **fields})
+        found = _checked(api, wanted.submission(document))
+    result = view(Check, found)
     if as_json:
         print_json(found)
-        return
-    resolution = view(Resolution, found)
-    _print_warnings(resolution.warnings, document)
-    _print_origins(resolution)
+    else:
+        _print_check(result, document, explain=explain)
+    if result.plan_pending:
+        raise Failure(
+            f"There is no transfer plan yet: {result.plan_pending}.",
+            code="plan-pending",
+            hint="Submitted now, it is kept as `checking` until there is one, and then queued or failed with the reasons.",
+            exit_code=FAILED,
+        )
+    if not as_json:
+        out().print(f"[green]This would run.[/] [dim]digest {result.digest[:12]}[/]")
+
+
+def _checked(api: Api, body: dict[str, Any]) -> Any:
+    """Return the server's check, with the plan as soon as there is one; without, when no worker is there to wait for."""
+    found = api.post("/configs/resolve", json=body)
+    if found.get("plan_pending") and attended(api, body["engine"]):
+        err().print("[dim]Waiting for a worker to list the model's tensors …[/]")
+        # A seed that was drawn is kept: the answer is to one and the same question.
+        body = {**body, "seed": found["seed"]}
+        while found.get("plan_pending") and attended(api, body["engine"]):
+            time.sleep(PAUSE_S)
+            found = api.post("/configs/resolve", json=body)
+    return found
+
+
+def _print_check(check: Check, document: Document, *, explain: bool) -> None:
+    _print_warnings(check.warnings, document)
+    _print_origins(check)
+    if check.plan is not None:
+        print_plan(check.plan)
+    elif check.base:
+        out().print(
+            f"[bold]{escape(words(check.start, check.base))}[/] [dim]sha256 {(check.base_sha256 or '')[:12]}[/]"
+        )
+    if explain:
+        print_inheritance(check.inheritance)
+    out().print(f"{_in_words(check.hints)}, seed {check.seed}.", soft_wrap=True)
+
+
+def _in_words(hints: CostHints) -> str:
+    parts = [f"{hints.steps:,} steps on {hints.frames:,} frames"]
+    parts += [f"{hints.parameters:,} parameters"] if hints.parameters is not None else []
+    parts += [f"checkpoints of about {size(hints.checkpoint_bytes)}"] if hints.checkpoint_bytes is not None else []
+    return ", ".join(parts)
 
 
 def _print_warnings(warnings: Sequence[Notice], document: Document) -> None:
@@ -95,22 +169,21 @@ def _print_warnings(warnings: Sequence[Notice], document: Document) -> None:
         print_fault(fault, document, style="yellow", word="warning")
 
 
-def _print_origins(resolution: Resolution) -> None:
-    rows = table("key", "value", "origin", "note")
-    for pointer, origin in resolution.origins.items():
+def _print_origins(check: Check) -> None:
+    rows = table("key", "value", "origin", "instead of", "note")
+    for pointer, origin in check.origins.items():
         if origin.origin == "default":
             continue
-        value = json.dumps(value_at(resolution.config, pointer), ensure_ascii=False)
         note = f"ignored: {origin.ignored}" if origin.ignored else origin.note or ""
-        rows.add_row(escape(pointer), escape(_clip(value)), origin.origin, escape(note))
+        value = clip(value_at(check.config, pointer))
+        rows.add_row(escape(pointer), escape(value), origin.origin, escape(_lost(origin)), escape(note))
     out().print(rows)
-    defaults = sum(origin.origin == "default" for origin in resolution.origins.values())
-    out().print(f"and {defaults} defaults (--json shows them). {resolution.total_steps} steps, seed {resolution.seed}.")
-    out().print(f"[green]This would run.[/] [dim]digest {resolution.digest[:12]}[/]")
+    defaults = sum(origin.origin == "default" for origin in check.origins.values())
+    out().print(f"and {defaults} defaults (--json shows them).")
 
 
-def _clip(text: str, limit: int = 48) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _lost(origin: Origin) -> str:
+    return ", ".join(f"{losing.origin} {clip(losing.value)}" for losing in origin.losing)
 
 
 def value_at(config: Any, pointer: str) -> Any:

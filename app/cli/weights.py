@@ -99,11 +99,12 @@ def _inspected(api: Api, model: ModelView) -> Any:
     with err().status(f"a worker looks into {escape(model.file_name)}"):
         while True:
             found = api.get(f"/models/{model.id}", wait=WAIT_S if model.state == "inspecting" else 0)
-            if view(ModelView, found).state != "inspecting" or not _attended(api, model.engine):
+            if view(ModelView, found).state != "inspecting" or not attended(api, model.engine):
                 return found
 
 
-def _attended(api: Api, engine: str) -> bool:
+def attended(api: Api, engine: str) -> bool:
+    """Return whether a worker is alive that does an engine's errands."""
     workers = [view(WorkerView, item) for item in api.get("/workers")]
     return any(worker.alive and engine in worker.engines for worker in workers)
 

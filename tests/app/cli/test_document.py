@@ -109,8 +109,8 @@ def test_settings_override_values_and_say_so() -> None:
         "model": {"descriptor": {"type": "se_e2_a"}},
         "lr": {"on": True},
     }
-    assert document.override("/training/numb_steps") == "--set training.numb_steps=20"
-    assert document.override("/training") is None
+    assert document.override("/config/training/numb_steps") == "--set training.numb_steps=20"
+    assert document.override("/config/training") is None
 
 
 @pytest.mark.parametrize(
