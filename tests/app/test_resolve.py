@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engines import registry
-from app.engines.base import DatasetFacts, DataUse, Engine, EngineResolution
+from app.engines.base import Base, DatasetFacts, DataUse, Engine, EngineResolution
 from app.engines.documents import canonical, leaves, lookup, malformed, parts, pointer
 from app.engines.layers import Layer, merge
-from app.resolve import resolve
+from app.resolve import data_uses, resolve
 from app.wire.datasets import DatasetRef
 from app.wire.jobs import JobSubmit, Origin, Resolution
+from app.wire.models import BaseFacts
 
 
 class Toy:
@@ -24,9 +25,11 @@ class Toy:
 
     def __init__(self, forget: bool = False) -> None:
         self.forget = forget
+        self.beginning: dict[str, Any] = {}
 
     def data_uses(self, config: Mapping[str, Any]) -> Iterator[DataUse]:
-        yield DataUse("/data", config["data"], DatasetRef.parse(config["data"]))
+        if config["data"]:
+            yield DataUse("/data", config["data"], DatasetRef.parse(config["data"]))
 
     def resolve(
         self, config: Mapping[str, Any], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Any, base: Any
@@ -38,7 +41,7 @@ class Toy:
         origins = {at: Origin(origin="explicit") for at, _ in leaves(full)}
         if self.forget:
             del origins["/rate"]
-        return EngineResolution(full, origins, {"toy": root_seed}, 10)
+        return EngineResolution(full, origins, {"toy": root_seed}, 10, beginning=self.beginning)
 
 
 def answer(config: dict[str, Any], *, seed: int = 1, digest: str = "a", forget: bool = False) -> Any:
@@ -90,6 +93,66 @@ def test_the_digest_is_the_same_however_the_data_were_named() -> None:
 def test_the_digest_follows_all_that_decides_the_training(change: dict[str, Any]) -> None:
     config = change.pop("config", {"data": "dataset:copper"})
     assert answer(config, **change).digest != answer({"data": "dataset:copper"}).digest
+
+
+FACTS = BaseFacts(engine="toy", form="Toy", architecture="", branches=[], tensors=[], parameters=0, step=5, seed=77)
+
+
+def started(
+    start: dict[str, Any], *, facts: BaseFacts = FACTS, seed: int | None = None, text: str = "dataset:copper"
+) -> Any:
+    toy = Toy()
+    toy.beginning = {"": start.get("fitting") or "reuse"}
+    return resolve(
+        cast("Engine", toy),
+        JobSubmit(config={"data": text}, start=start, seed=seed),
+        datasets={"dataset:copper": DatasetFacts("copper", 3, "a", (), ())},
+        root_seed=1 if seed is None else seed,
+        base=Base("toy@1", "0" * 64, facts),
+    )
+
+
+def test_a_resumed_training_keeps_its_seed() -> None:
+    found = started({"mode": "resume", "base": "toy@1"})
+    assert (found.seed, found.seeds) == (77, {"toy": 77})
+    assert started({"mode": "resume", "base": "toy@1"}, seed=77).seed == 77
+
+
+def test_a_resumed_training_with_another_seed_is_refused() -> None:
+    found = started({"mode": "resume", "base": "toy@1"}, seed=5)
+    assert [(item.code, item.pointer) for item in found] == [("contradicts-base", "/seed")]
+    assert "seed is 5, but toy@1 was trained with 77" in found[0].message
+
+
+def test_a_new_training_from_a_base_has_a_seed_of_its_own() -> None:
+    assert started({"mode": "init", "base": "toy@1"}, seed=5).seed == 5
+
+
+def test_the_digest_follows_the_start_and_not_how_it_was_written() -> None:
+    first = started({"mode": "init", "base": "toy@1"}).digest
+    assert first == started({"mode": "init", "base": "toy", "fitting": "reuse", "allow": ["data"]}).digest
+    assert first != started({"mode": "finetune", "base": "toy@1"}).digest
+    assert first != started({"mode": "init", "base": "toy@1", "fitting": "new"}).digest
+    assert first != answer({"data": "dataset:copper"}).digest
+
+
+def test_a_base_that_the_caller_does_not_have_leaves_the_rest_to_be_said() -> None:
+    submit = JobSubmit(config={"data": "dataset:copper"}, start={"mode": "init", "base": "gone@1"})
+    facts = {"dataset:copper": DatasetFacts("copper", 3, "a", (), ())}
+    assert resolve(cast("Engine", Toy()), submit, datasets=facts, root_seed=1) == []
+
+
+def test_a_resumed_training_uses_its_data_unless_others_are_named() -> None:
+    facts = FACTS.model_copy(update={"config": {"data": "dataset:old@1"}})
+    base, toy = Base("toy@1", "0" * 64, facts), cast("Engine", Toy())
+
+    def uses(text: str, mode: str) -> list[tuple[str, str]]:
+        submit = JobSubmit(config={"data": text}, start={"mode": mode, "base": "toy@1"})
+        return [(use.pointer, use.text) for use in data_uses(toy, submit, base)]
+
+    assert uses("", "resume") == [("/start/base", "dataset:old@1")]
+    assert uses("dataset:copper", "resume") == [("/config/data", "dataset:copper")]
+    assert uses("", "init") == []
 
 
 def test_the_resolution_carries_seeds_and_steps() -> None:

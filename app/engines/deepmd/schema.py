@@ -41,7 +41,7 @@ def _take_out_flags(full: Json, explicit: Json) -> None:
         if "type" in explicit:
             full.pop("type", None)
         for key, member in explicit.items():
-            if is_branch(member):
+            if is_branch(member) and key in full:
                 _take_out_flags(full[key], member)
 
 
