@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from app.wire.base import View
 
 
@@ -12,6 +14,9 @@ class Problem(View):
     message: str
     pointer: str | None = None
     hint: str | None = None
+    allow: list[str] | None = Field(
+        default=None, description="Config keys: a submission that names them in `start.allow` has this problem no more."
+    )
 
 
 class Notice(Problem):

@@ -85,8 +85,11 @@ class StubEngine:
         if not fits and "width" not in start.allow:
             message = f"w is {tensor.shape} here and [{old['width']}] in {base.name}"
             hint = 'Put "width" into start.allow to begin with new numbers there.'
-            found = Problem(code="shape-mismatch", message=message, pointer="/config/width", hint=hint)
-            return [found, found.model_copy(update={"code": "another", "message": "and more", "hint": None})]
+            found = Problem(code="shape-mismatch", message=message, pointer="/config/width", hint=hint, allow=["width"])
+            return [
+                found,
+                found.model_copy(update={"code": "another", "message": "and more", "hint": None, "allow": None}),
+            ]
         changes = []
         if config["cutoff"] != old.get("cutoff", 6.0):
             changes = [FunctionChange(pointer="/cutoff", base=6.0, value=config["cutoff"], message="sees further")]

@@ -59,6 +59,7 @@ def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str) -> Prob
         message=f"{values(deviation, base)}: {_tensors(refusal, base)}",
         pointer=written[0] if written else "/start/base",
         hint=_hint(refusal, places),
+        allow=[dotted(place) for place in places] if deviation.kind == "layer" and places else None,
     )
 
 
