@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from app.auth import CurrentUser
 from app.datasets import service as datasets
 from app.db import ReadSession
-from app.engines.registry import ENGINES
+from app.engines import registry
 from app.fleet import service as fleet
 from app.web import histograms
 from app.web.histograms import Histogram
@@ -35,7 +35,7 @@ def show_datasets(request: Request, _: CurrentUser, session: ReadSession, cursor
 
 def engine_names() -> list[tuple[str, str]]:
     """Return name and title of every engine."""
-    return [(engine.name, engine.title) for engine in ENGINES]
+    return [(engine.name, engine.title) for engine in registry.ENGINES]
 
 
 @router.get("/datasets/{ref}")

@@ -25,6 +25,11 @@ class Group:
     key: str | None
     """The value of the config that is responsible, where it is the same for all of them."""
 
+    @property
+    def reasons_differ(self) -> bool:
+        """Return whether each tensor has to say for itself why."""
+        return any((one.reason, one.key) != (self.reason, self.key) for one in self.tensors)
+
 
 @dataclass(frozen=True)
 class Part:

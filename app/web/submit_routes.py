@@ -11,7 +11,7 @@ from app.artifacts.store import Blobs
 from app.auth import CurrentUser
 from app.datasets import service as datasets
 from app.db import ReadSession
-from app.engines.registry import ENGINES
+from app.engines import registry
 from app.jobs import preparation
 from app.jobs import service as jobs
 from app.jobs.reading import Submission, validated
@@ -51,7 +51,7 @@ def show_submit(
         engines=engine_names(),
         datasets=known,
         bases=list(offers(session)),
-        examples=examples(ENGINES, known),
+        examples=examples(registry.ENGINES, known),
         config=document(submit.config) if submit.config else "",
         options=submit,
         copied_from=copied,

@@ -26,7 +26,10 @@ class Row:
 
 
 def rows(config: Mapping[str, Any], origins: Mapping[str, Origin]) -> list[Row]:
-    """Return the lines of a resolved config, in its own order. A leaf is what has an origin, so a list may be one."""
+    """Return the lines of a resolved config, in its own order. A leaf is what has an origin, so a list may be one.
+
+    Without origins every list of plain values is.
+    """
     return list(_walk(config, origins, "", 0))
 
 
@@ -36,11 +39,16 @@ def _walk(value: Any, origins: Mapping[str, Origin], pointer: str, depth: int) -
         here = f"{pointer}/{escape(str(key))}"
         if here in origins:
             yield Row(here, str(key), depth, item, origins[here])
-        elif isinstance(item, dict | list):
+        elif item and isinstance(item, dict | list) and not (_is_plain(item) and f"{here}/0" not in origins):
             yield Row(here, str(key), depth, section=True)
             yield from _walk(item, origins, here, depth + 1)
         else:
             yield Row(here, str(key), depth, item)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is a list that reads best on one line."""
+    return isinstance(value, list) and not any(isinstance(item, dict | list) for item in value)
 
 
 def escape(part: str) -> str:

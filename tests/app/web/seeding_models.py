@@ -83,10 +83,10 @@ def facts(type_map: list[str], branches: list[str] | None = None) -> BaseFacts:
         architecture=f"se_atten_v2{several}",
         library="DeePMD-kit 3.2.0",
         branches=[
-            BranchFacts(name=name, type_map=type_map, model=model, parameters=20_641) for name in branches or [""]
+            BranchFacts(name=name, type_map=type_map, model=model, parameters=22_401) for name in branches or [""]
         ],
         tensors=[tensor for name in names for tensor in tensors(name, len(type_map))],
-        parameters=20_641 * len(names),
+        parameters=22_401 * len(names),
         step=400_000,
         has_optimizer=True,
         warnings=[Notice(code="no-library", message="The file does not say which library wrote it.")]
@@ -100,7 +100,7 @@ def tensors(branch: str, types: int) -> list[TensorFacts]:
     found = []
     for part, own, alias, widths in (
         ("descriptor.se_atten.filter_layers", "networks", "_networks", (1, 25, 50, 100)),
-        ("fitting_net.filter_layers", "networks", "_networks", (1208, 100, 100, 1)),
+        ("fitting_net.filter_layers", "networks", "_networks", (108, 100, 50, 1)),
     ):
         for layer, (rows, columns) in enumerate(itertools.pairwise(widths)):
             for leaf, shape in (("matrix", [rows, columns]), ("bias", [columns])):

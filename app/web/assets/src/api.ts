@@ -5,6 +5,7 @@ export interface Problem {
   message: string;
   pointer?: string | null;
   hint?: string | null;
+  allow?: string[] | null;
 }
 
 /** An answer with status 4xx or 5xx, or no answer at all (status 0). */

@@ -87,17 +87,11 @@ function elsewhere(problem: Problem): HTMLElement | null {
 
 /** Return a button for each key that would have to be allowed. */
 function allowing(problem: Problem, remedies: Remedies): HTMLElement[] {
-  return allowable(problem).map((key) => {
+  return (problem.allow ?? []).map((key) => {
     const button = h("button", { type: "button", class: "button small" }, "Allow ", h("code", {}, key));
     button.addEventListener("click", () => remedies.allow(key));
     return button;
   });
-}
-
-/** The remedy of a refused difference names the keys as they would be written: `allow: ["model.descriptor.neuron"]`. */
-export function allowable(problem: Problem): string[] {
-  const written = /\ballow\b[^[]*\[([^\]]*(?:\[\d+\][^\]]*)*)\]/.exec(problem.hint ?? "");
-  return written ? [...written[1]!.matchAll(/"([^"]+)"/g)].map((match) => match[1]!) : [];
 }
 
 function valid(answer: Answer, remedies: Remedies): Shown {

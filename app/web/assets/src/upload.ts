@@ -1,5 +1,5 @@
 // Uploading a dataset or a base model, with progress: XMLHttpRequest, because fetch tells nothing about what was sent.
-// The form says where to send it (data-action), which page to go to then (data-done), and what comes after the last byte.
+// The form says where to send it (data-action), which page to go to then (data-page), and what comes after the last byte.
 import { csrfToken, type Problem, problemsOf } from "./api";
 import { announce } from "./chrome";
 import { h, need, ticks } from "./dom";
@@ -78,7 +78,7 @@ function finished(request: XMLHttpRequest): void {
   busy(false);
   if (request.status >= 400) return showProblems(problemsOf(request.status, request.responseText));
   const { name, version } = JSON.parse(request.responseText) as { name: string; version: number };
-  location.assign(`${form.dataset["done"]}${name}@${version}`);
+  location.assign(`${form.dataset["page"]}${name}@${version}`);
 }
 
 function failed(message: string): void {
