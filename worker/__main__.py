@@ -34,7 +34,7 @@ def main(entry: str = TRAINER) -> int:
     from worker import celery_app
 
     status = celery_app.run(runtime)
-    runtime.forkserver.close()
+    runtime.close()
     log.info("the worker has stopped")
     return status
 

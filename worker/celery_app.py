@@ -13,8 +13,11 @@ from celery.exceptions import SecurityWarning
 from celery.worker import state
 
 from app.wire.doorbell import queue_name
-from worker import tasks
+from worker import errands, tasks
 from worker.runtime import Runtime
+
+ERRANDS_S = 10.0
+"""Seconds that the errand thread has to end its process and remove its directory."""
 
 
 def make_app(runtime: Runtime) -> Celery:
@@ -48,7 +51,9 @@ def run(runtime: Runtime) -> int:
     keep_our_logging, take_over = _keep_our_logging, _taking_over(runtime)
     signals.setup_logging.connect(keep_our_logging)
     signals.worker_ready.connect(take_over)
-    worker = make_app(runtime).Worker(
+    app = make_app(runtime)
+    errand_thread = errands.listen(runtime, app)
+    worker = app.Worker(
         pool="threads",
         concurrency=runtime.slots.count,
         queues=[queue_name(engine.name) for engine in runtime.engines],
@@ -59,6 +64,8 @@ def run(runtime: Runtime) -> int:
         quiet=True,
     )
     worker.start()
+    if runtime.shutdown.requested.is_set():
+        errand_thread.join(ERRANDS_S)
     return int(worker.exitcode or 0)
 
 

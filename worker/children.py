@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from typing import Any
 
 from worker.client import Hurry
 from worker.forkserver import MAX_PACKET
+from worker.sandbox import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,13 @@ class TrainerProcess:
 class Forkserver:
     """Keeps one forkserver running: started in the background, and again whenever it dies."""
 
-    def __init__(self, preload: Sequence[str], threads: int | None = None) -> None:
+    def __init__(
+        self, preload: Sequence[str], threads: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._command = [sys.executable, "-m", "worker.forkserver"]
         self._preload = list(preload)
-        self._environment = dict(os.environ)
+        # Children speak to nobody, so they get no word that would let them.
+        self._environment = without_secrets(dict(os.environ)) | dict(environment or {})
         if threads is not None:
             # OpenMP reads it once, when torch is loaded, which is in the forkserver.
             self._environment.setdefault("OMP_NUM_THREADS", str(threads))

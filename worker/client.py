@@ -24,6 +24,9 @@ from app.wire.worker import (
     ClaimRequest,
     End,
     EndAnswer,
+    ErrandClaim,
+    ErrandGrant,
+    ErrandResult,
     Heartbeat,
     HeartbeatAnswer,
     Hello,
@@ -72,8 +75,13 @@ class AttemptSuperseded(Rejection):
     """The attempt has ended or another one has taken its place: its trainer must die, its results are void."""
 
 
+class ErrandSuperseded(Rejection):
+    """The errand is over, or another worker has it now: what came of it here is void."""
+
+
 _MEANINGS: dict[str, type[Rejection]] = {
     "attempt-superseded": AttemptSuperseded,
+    "errand-superseded": ErrandSuperseded,
     "not-claimable": NotClaimable,
     "protocol-mismatch": ProtocolMismatch,
     "unknown-worker": UnknownWorker,
@@ -102,10 +110,15 @@ class Api:
     attempt_id: int | None = None
     tries: int = 4
     hurry: Hurry = field(default_factory=threading.Event)
+    errand_id: int | None = None
 
     def for_attempt(self, claim: Claim, hurry: Hurry) -> "Api":
         """Return the same connections under an attempt's own token."""
         return Api(self.http, claim.token, claim.attempt_id, self.tries, hurry)
+
+    def for_errand(self, grant: ErrandGrant, hurry: Hurry) -> "Api":
+        """Return the same connections under an errand's own token, which opens its file and no other."""
+        return Api(self.http, grant.token, None, self.tries, hurry, grant.errand_id)
 
 
 def connect(api_url: str, token: str) -> Api:
@@ -192,7 +205,8 @@ def get_blob(api: Api, sha256: str, offset: int) -> Iterator[tuple[int, Iterator
     """
     headers = _headers(api) | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
-        with api.http.stream("GET", f"/blobs/{sha256}", headers=headers) as response:
+        path = f"/blobs/{sha256}" if api.errand_id is None else f"{_errand(api)}/blob"
+        with api.http.stream("GET", path, headers=headers) as response:
             if response.status_code >= 400:
                 response.read()
             _check(api, response)
@@ -224,6 +238,21 @@ def checkpoint(api: Api, message: CheckpointPut) -> CheckpointView:
 def end(api: Api, message: End) -> EndAnswer:
     """Propose how the attempt ended."""
     return _read(EndAnswer, _send(api, "POST", f"{_attempt(api)}/end", body=message))
+
+
+def claim_errand(api: Api, errand_id: int, message: ErrandClaim) -> ErrandGrant:
+    """Take an errand. Repeated as rarely as `claim`, for the same reason."""
+    return _read(ErrandGrant, _send(api, "POST", f"/errands/{errand_id}/claim", body=message, idempotent=False))
+
+
+def errand_result(api: Api, message: ErrandResult) -> None:
+    """Deliver what came of an errand. When it had arrived before, that is `ErrandSuperseded`."""
+    _send(api, "POST", f"{_errand(api)}/result", body=message)
+
+
+def _errand(api: Api) -> str:
+    assert api.errand_id is not None, "this message belongs to an errand"
+    return f"/errands/{api.errand_id}"
 
 
 def _attempt(api: Api) -> str:
@@ -283,6 +312,8 @@ def _check(api: Api, response: httpx.Response) -> httpx.Response:
     if api.attempt_id is not None and status == 401:
         # An attempt's token dies with it; the server may have forgotten the whole attempt (its job was deleted).
         raise AttemptSuperseded(status, code, f"the attempt's token is not valid any more ({message})")
+    if api.errand_id is not None and status == 401:
+        raise ErrandSuperseded(status, code, f"the errand's token is not valid any more ({message})")
     raise _MEANINGS.get(code, Refused)(status, code, message)
 
 

@@ -50,7 +50,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    words = ("out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc")
+    return isinstance(error, RuntimeError | OSError) and any(word in text for word in words)
 
 
 def _class_by_phase(error: BaseException, phase: str) -> str:

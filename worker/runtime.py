@@ -42,6 +42,7 @@ class Runtime:
         self.api = client.connect(settings.api_url, settings.token)
         self.cache = Cache(settings.cache_path, settings.cache_bytes)
         self.forkserver = Forkserver([preload_module(engine) for engine in self.engines], self.threads)
+        self._cpu_forkserver: Forkserver | None = None
         self.on_drain: Callable[[bool], None] = lambda _: None
         """Called from the presence thread when the server wants this worker to take no more work, or to take it again."""
         self.on_free_slot: Callable[[], None] = lambda: None
@@ -95,6 +96,25 @@ class Runtime:
             yield
         finally:
             self._attempts.discard(attempt_id)
+
+    def errand_forkserver(self) -> Forkserver:
+        """Return the forkserver for errands, which run on the CPU; for the errand thread alone.
+
+        DeePMD-kit fixes its device when it is imported, so beside GPUs it is another one, started when first needed.
+        """
+        if not self.devices:
+            return self.forkserver
+        if self._cpu_forkserver is None:
+            modules = [preload_module(engine) for engine in self.engines]
+            self._cpu_forkserver = Forkserver(modules, 1, {"DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": ""})
+            self._cpu_forkserver.start()
+        return self._cpu_forkserver
+
+    def close(self) -> None:
+        """End the forkservers and with them every trainer and errand."""
+        self.forkserver.close()
+        if self._cpu_forkserver is not None:
+            self._cpu_forkserver.close()
 
     def start_presence(self) -> None:
         """Say from now on, every `presence_s`, that this worker is alive."""

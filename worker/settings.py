@@ -42,6 +42,11 @@ class WorkerSettings(BaseSettings):
         default=50 * 2**30, ge=0, description="Size the cache is trimmed to; what is in use stays."
     )
     work_dir: Path | None = Field(default=None, description="Run directories; default: `work` in the data directory.")
+    errand_memory_bytes: int = Field(
+        default=2 << 30,
+        ge=1 << 28,
+        description="Memory that looking into a base model may take, beyond twice the size of its file.",
+    )
     presence_s: float = Field(
         default=10.0, gt=0, description="Seconds between the messages that say a worker is alive."
     )

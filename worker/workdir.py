@@ -23,7 +23,22 @@ class RunDirInUse(Exception):
 @contextmanager
 def fresh(work: Path, job_id: int, attempt: int) -> Iterator[RunDir]:
     """Make WORK/JOB-ATTEMPT and remove it at the end, whatever happens."""
-    path = work / f"{job_id}-{attempt}"
+    with _owned(work, f"{job_id}-{attempt}") as path:
+        run = RunDir(path)
+        run.create()
+        yield run
+
+
+@contextmanager
+def for_errand(work: Path, worker_id: str) -> Iterator[Path]:
+    """Make WORK/errand-WORKER and remove it at the end: a worker does one errand at a time."""
+    with _owned(work, f"errand-{worker_id[:12]}") as path:
+        yield path
+
+
+@contextmanager
+def _owned(work: Path, name: str) -> Iterator[Path]:
+    path = work / name
     with _only_one(work):
         if path.exists() and not _remove_if_dead(path):
             raise RunDirInUse(
@@ -33,9 +48,7 @@ def fresh(work: Path, job_id: int, attempt: int) -> Iterator[RunDir]:
         owner = _lock(path)
         assert owner is not None, "a new directory has no other owner"
     try:
-        run = RunDir(path)
-        run.create()
-        yield run
+        yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(owner)

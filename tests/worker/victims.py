@@ -2,10 +2,13 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from worker import sandbox
 
 
 def report(rundir: Path) -> int:
@@ -40,3 +43,37 @@ def polite(rundir: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     (rundir / "pid").write_text(str(os.getpid()))
     time.sleep(600)
+
+
+def crash(rundir: Path) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def end_without_a_result(rundir: Path) -> int:
+    return 0
+
+
+def confined(rundir: Path) -> None:
+    """Confine this process, then try what a confined one cannot."""
+    sandbox.confine(memory_bytes=256 << 20, cpu_s=60, file_bytes=1 << 20)
+    tries = {
+        "memory": lambda: bytearray(512 << 20),
+        "file": lambda: (rundir / "big").write_bytes(bytes(2 << 20)),
+        "network": lambda: socket.create_connection(("127.0.0.1", int(os.environ["PORT"])), timeout=5).close(),
+        "little memory": lambda: bytearray(64 << 20),
+    }
+    for name, attempt in tries.items():
+        try:
+            attempt()
+        except (OSError, MemoryError) as error:
+            print(f"{name}: {type(error).__name__}", flush=True)
+        else:
+            print(f"{name}: done", flush=True)
+    print("initial environment:", "hush" in Path("/proc/self/environ").read_text())
+    print("no new privileges:", "NoNewPrivs:\t1" in Path("/proc/self/status").read_text())
+
+
+def burn(rundir: Path) -> None:
+    sandbox.confine(memory_bytes=256 << 20, cpu_s=1, file_bytes=1 << 20)
+    while True:
+        pass

@@ -14,6 +14,7 @@ from deepmd.pt.utils.multi_task import preprocess_shared_params
 from app.engines.deepmd.schema import tree
 from worker.engines.base import RefusedFile
 from worker.engines.deepmd.weights import aliases
+from worker.failures import is_out_of_memory
 
 Json = Any
 Shape = tuple[int, ...]
@@ -63,6 +64,8 @@ def build(section: Mapping[str, Json]) -> Built:
             # The weights of tasks only matter for statistics, of which there are none.
             wrapper.share_params(links, dict.fromkeys(own["model_dict"], 1.0), resume=True)
     except Exception as error:  # a library says no in every way there is
+        if is_out_of_memory(error):
+            raise
         message = f"DeePMD-kit {deepmd.__version__} cannot build this model: {type(error).__name__}: {error}"
         raise RefusedFile(message, "Compare its model section with DeePMD-kit's documentation.") from error
     return Built(wrapper)

@@ -15,7 +15,9 @@ import deepmd.utils.econf_embd  # brings mendeleev, one second on its own, when 
 import pyarrow.ipc
 import torch
 
+import worker.engines.deepmd.errands
 import worker.engines.deepmd.trainer
+import worker.errand
 import worker.trainer
 
 assert not torch.cuda.is_initialized(), "an import started CUDA: forked children could not use it"

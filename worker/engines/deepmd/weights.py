@@ -17,6 +17,7 @@ import torch
 from worker import checkpoint
 from worker.engines.base import RefusedFile
 from worker.engines.deepmd import frozen, recognise
+from worker.failures import is_out_of_memory
 
 MAX_MEMBERS = 200_000
 """Members of a zip archive: each is a tensor, and the largest models with their optimizers have some ten thousand."""
@@ -122,18 +123,20 @@ def _load(path: Path, *, mmap: bool) -> Any:
         if match := _GLOBAL.search(str(error)):
             raise frozen.forbidden(match[1]) from error
         raise RefusedFile(f"The file is no checkpoint that torch can read: {_first_line(error)}", _ANEW) from error
-    except MemoryError:
-        raise
     except Exception as error:  # bytes of anybody's making fail in every way there is
+        if is_out_of_memory(error):
+            raise
         raise RefusedFile(f"The checkpoint is damaged: {_first_line(error)}", _ANEW) from error
 
 
 def _frozen(archive: zipfile.ZipFile, root: str) -> Weights:
     try:
         found = frozen.read(archive, root)
-    except (RefusedFile, MemoryError, zipfile.BadZipFile):
+    except (RefusedFile, zipfile.BadZipFile):
         raise
     except Exception as error:  # the same
+        if is_out_of_memory(error):
+            raise
         raise RefusedFile(f"The frozen model is damaged: {_first_line(error)}", _ANEW) from error
     tensors = {f"model.Default.{name}": tensor for name, tensor in found.tensors.items()}
     parameters = frozenset(f"model.Default.{name}" for name in found.parameters)
