@@ -16,11 +16,9 @@ from app.wire.worker import ArtifactPut, ArtifactView
 
 
 def record_blob(session: Session, digests: Digests) -> Blob:
-    """Return the row of a stored blob, new or as it was. Two uploads of the same bytes at once are one blob."""
-    found = session.get(Blob, digests.sha256)
-    if found is None:
+    """Return the row of a stored blob, new or as it was. It stays at least until this transaction is over."""
+    while (found := hold_blob(session, digests.sha256)) is None:
         insert_if_absent(session, Blob, sha256=digests.sha256, md5=digests.md5, size=digests.size)
-        found = session.get_one(Blob, digests.sha256)
     return found
 
 

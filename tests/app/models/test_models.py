@@ -1,18 +1,29 @@
 """Base models over REST: versions, inspections, promotion, downloads, deletion, and what people get wrong."""
 
 import hashlib
+import json
 import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
+from app.auth import ErrandIdentity, hash_token
 from app.db import transaction
+from app.errands import service as errands
+from app.jobs import checkpoints
 from app.models import service
-from app.tables import BaseModel, Blob, Errand, Job
+from app.tables import Blob, Checkpoint, Errand, Job
 from app.wire.models import BaseRef, ModelDetail, ModelView
 from tests.app.models.conftest import Inspect, Upload
-from tests.app.simulated import SimulatedWorker
+from tests.app.simulated import SimulatedWorker, base_facts
 from tests.app.test_bad_input import check
+
+T = TypeVar("T")
 
 
 def blobs(app) -> set[str]:
@@ -122,19 +133,35 @@ def test_uploads_at_the_same_moment_get_versions_of_their_own(upload: Upload):
 def test_an_inspection_that_ends_during_an_upload_is_not_missed(app, upload: Upload, inspect: Inspect):
     upload(name="a")
     errand = inspect()
-    barrier = threading.Barrier(2)
+    holder = ErrandIdentity(errand.grant["errand_id"], hash_token(errand.grant["token"]))
+    with transaction(app.state.sessions) as session:
+        ended = errands.finish(session, holder, json.dumps({"result": base_facts()}).encode())
+        service.settle(session, ended)
+        second = in_background(lambda: upload(name="b"))
+    assert second().json()["state"] == "ready"
 
-    def finish() -> None:
-        barrier.wait()
-        errand.found()
 
-    thread = threading.Thread(target=finish)
-    thread.start()
-    barrier.wait()
-    upload(name="b")
-    thread.join()
-    with app.state.sessions() as session:
-        assert set(session.scalars(select(BaseModel.state))) == {"ready"}
+def test_an_inspection_does_not_end_before_those_that_wait_for_it_are_seen(
+    app, client, upload: Upload, inspect: Inspect
+):
+    digests = app.state.blobs.keep_bytes(b"weights")
+    upload(b"weights", name="a")
+    errand = inspect()
+    with transaction(app.state.sessions) as session:
+        service.register(session, name="b", digests=digests, file_name="b.pt", source="test", engine="deepmd")
+        found = in_background(errand.found)
+    assert found().status_code == 204
+    assert client.get("/api/v1/models/b").json()["state"] == "ready"
+
+
+def in_background(call: Callable[[], T]) -> Callable[[], T]:
+    """Begin a call that has to wait for our transaction; what is returned gives its result."""
+    pool = ThreadPoolExecutor(1)
+    done = pool.submit(call)
+    pool.shutdown(wait=False)
+    time.sleep(0.4)
+    assert not done.done()
+    return lambda: done.result(timeout=30)
 
 
 def test_dead_workers_are_forgiven_when_the_file_comes_again(app, upload: Upload, inspect: Inspect):
@@ -323,27 +350,46 @@ def test_retention_keeps_what_was_promoted(app, client, job):
     assert not app.state.blobs.intact(digest(b"weights of step 400"))
 
 
-def test_promotion_and_retention_at_the_same_moment(app, client, job):
-    """Either the model has its bytes, or there is no model: never a model without bytes, and never a broken server."""
-    job_id = job.claim["job_id"]
-    steps = iter(range(600, 2000, 200))
-    for _ in range(5):
-        oldest = client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()[-1]["step"]
-        barrier, answers = threading.Barrier(2), []
+def retain(session: Session, job) -> list[str]:
+    """Register the job's next checkpoint, which pushes out the one of step 200."""
+    session.add(Checkpoint(job_id=job.claim["job_id"], attempt=1, step=600))
+    session.flush()
+    return checkpoints.retain(session, job.claim["job_id"])
 
-        def promote(step: int, barrier=barrier, answers=answers) -> None:
-            barrier.wait()
-            answers.append(client.post("/api/v1/models/promote", json={"job": job_id, "step": step}))
 
-        thread = threading.Thread(target=promote, args=[oldest])
-        thread.start()
-        barrier.wait()
-        assert job.checkpoint(next(steps)).status_code == 200
-        thread.join()
-        assert answers[0].status_code in (201, 404), answers[0].text
-        if answers[0].status_code == 201:
-            ref = f"{answers[0].json()['name']}@{answers[0].json()['version']}"
-            assert client.get(f"/api/v1/models/{ref}/file").content == f"weights of step {oldest}".encode()
+def test_retention_waits_for_a_promotion_and_then_keeps_its_bytes(app, job):
+    def retain_elsewhere() -> list[str]:
+        with transaction(app.state.sessions) as session:
+            return retain(session, job)
+
+    with transaction(app.state.sessions) as session:
+        model, _ = service.promote(session, app.state.blobs, job.claim["job_id"], 200)
+        dropped = in_background(retain_elsewhere)
+    assert dropped() == [digest(b"state: weights of step 200")]
+    assert model.blob_sha256 in blobs(app)
+
+
+def test_a_promotion_that_comes_too_late_is_refused(app, client, job):
+    body = {"job": job.claim["job_id"], "step": 200}
+    with transaction(app.state.sessions) as session:
+        assert digest(b"weights of step 200") in retain(session, job)
+        promoted = in_background(lambda: client.post("/api/v1/models/promote", json=body))
+    assert (promoted().status_code, promoted().json()["code"]) == (404, "no-checkpoint")
+    assert client.get("/api/v1/models").json()["items"] == []
+
+
+def test_an_upload_of_bytes_that_are_being_dropped_records_them_anew(app, job):
+    digests = app.state.blobs.keep_bytes(b"weights of step 200")
+
+    def register() -> str:
+        with transaction(app.state.sessions) as session:
+            values = {"name": "b", "file_name": "b.pt", "source": "test", "engine": "deepmd"}
+            return service.register(session, digests=digests, **values)[0].blob_sha256
+
+    with transaction(app.state.sessions) as session:
+        assert digests.sha256 in retain(session, job)
+        registered = in_background(register)
+    assert registered() in blobs(app)
 
 
 # --- reading and deleting ---------------------------------------------------------------------------------------------
