@@ -5,11 +5,14 @@ import json
 import warnings
 
 import torch
-from deepmd.pt.model.model import get_model
-from deepmd.pt.train.training import get_model_for_wrapper
-from deepmd.pt.train.wrapper import ModelWrapper
-from deepmd.pt.utils.multi_task import preprocess_shared_params
-from deepmd.utils.argcheck import normalize
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # third-party imports warn about their own dependencies
+    from deepmd.pt.model.model import get_model
+    from deepmd.pt.train.training import get_model_for_wrapper
+    from deepmd.pt.train.wrapper import ModelWrapper
+    from deepmd.pt.utils.multi_task import preprocess_shared_params
+    from deepmd.utils.argcheck import normalize
 
 from tests.worker.engines.deepmd.deepmd_runs import DESCRIPTORS, make_config, make_multi_task_config
 

@@ -1,0 +1,230 @@
+"""Trainings that start from a base: what they begin with, what stock DeePMD-kit makes of the same, and going on."""
+
+import copy
+import json
+
+import pytest
+import torch
+from deepmd.utils.argcheck import normalize
+
+from app.engines.base import Base
+from app.engines.deepmd.inventory import order
+from app.engines.deepmd.transfer import plan
+from app.wire.jobs import Start
+from tests.worker.engines.deepmd.deepmd_runs import (
+    Quiet,
+    checkpoint_of,
+    events_of,
+    make_config,
+    make_multi_task_config,
+    manifest_of,
+    metrics_of,
+)
+from worker.engines.deepmd import errands
+from worker.engines.deepmd import trainer as engine_trainer
+from worker.loop import StopSwitch
+from worker.trainer import train
+
+pytestmark = pytest.mark.deepmd
+
+
+def _file(run, step):
+    [path] = (run.checkpoints / f"step-{step}").glob("*.pt")
+    return path
+
+
+def _inherited(config, file, **model):
+    """Return a config whose model section is the base's, with changes; seeds are its own."""
+    section = errands.inspect(file, file.name).branches[0].model
+    section["descriptor"]["seed"], section["fitting_net"]["seed"] = 21, 22
+    return {**config, "model": {**section, **model}}
+
+
+def _make(runs, config, file, **start):
+    """Return a run directory whose training starts from a file."""
+    facts = errands.inspect(file, file.name)
+    base = Base("water@3", "5" * 64, facts)
+    begin = Start(base="water@3", **start)
+    complete = config if "model_dict" in config["model"] else normalize(copy.deepcopy(config))
+    found = plan(complete, {}, begin, base, errands.inventory(order(complete)))
+    assert not isinstance(found, list), found
+    run = runs.make(
+        config, start=begin, plan=found, base={"name": "water@3", "file_name": "base.pt", "sha256": base.sha256}
+    )
+    (run.base / "base.pt").symlink_to(file)
+    return run, found
+
+
+def _trainer(run):
+    return engine_trainer.DeepmdTrainer(run.read_spec(), Said(run.root))
+
+
+class Said(Quiet):
+    """A context that remembers what it was told."""
+
+    def __init__(self, root):
+        super().__init__(root)
+        self.phases, self.events = [], {}
+
+    def phase(self, name):
+        self.phases.append(name)
+
+    def event(self, kind, message, data=None):
+        self.events[kind] = (message, data)
+
+
+def _weights(trainer):
+    state = trainer._trainer.wrapper.state_dict()
+    return {name: value for name, value in state.items() if torch.is_tensor(value)}
+
+
+def _train(run):
+    result = train(run, StopSwitch(run.stop))
+    assert result.outcome == "completed", result
+    return run
+
+
+def test_init_begins_with_the_weights_of_its_base_and_looks_at_no_data(runs, straight):
+    base = _file(straight, 8)
+    run, found = _make(runs, _inherited(make_config(steps=4, enable_ema=True), base), base, mode="init")
+    assert set(found.counts) == {"copied"}
+    trainer = _trainer(run)
+    expected = checkpoint_of(straight, 8)["model"]
+    for name, value in _weights(trainer).items():
+        assert torch.equal(value, expected[name]), name
+    for name, value in trainer._trainer.model_ema.shadow_params.items():
+        assert torch.equal(value, expected[f"model.Default.{name}"]), name
+    said = trainer._context
+    assert said.phases == ["data", "model", "transfer"]
+    assert said.events["transfer"][0].startswith("From water@3: ")
+    assert said.events["transfer"][1]["kept"] == found.parameters
+    assert said.events["fingerprint"] == (
+        "Weights after the transfer from water@3.",
+        {"step": 0, "sha256": manifest_of(straight, 8).fingerprint},
+    )
+
+
+def test_a_resumed_attempt_goes_on_from_its_own_checkpoint(runs, straight):
+    base = _file(straight, 8)
+    config = _inherited(make_config(steps=8), base)
+    run, _ = _make(runs, config, base, mode="finetune")
+    whole = _train(run)
+    assert [event["message"] for event in events_of(whole, "fingerprint")] == [
+        "Weights after the transfer from water@3."
+    ]
+    rest = runs.train(config, resume_from=whole.checkpoints / "step-4", start={"mode": "finetune", "base": "water@3"})
+    assert manifest_of(rest, 8).fingerprint == manifest_of(whole, 8).fingerprint
+    assert events_of(rest, "transfer") == []
+
+
+def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, data_root, session_runs):
+    """The base knows copper alone in its type map; gold comes from the new model's own beginning."""
+    config = make_config("se_atten_v2", steps=4)
+    whole = session_runs.train(config)
+    base = _file(whole, 4)
+    section = copy.deepcopy(errands.inspect(base, "b").branches[0].model)
+    inherited = _inherited(config, base, type_map=["Ag", "Au", "Cu"])
+    inherited["model"]["descriptor"]["sel"] = section["descriptor"]["sel"]
+    run, found = _make(runs, inherited, base, mode="init")
+    trainer = _trainer(run)
+    after, before = _weights(trainer), checkpoint_of(whole, 4)["model"]
+    bias = "model.Default.atomic_model.out_bias"
+    assert torch.equal(after[bias][:, [2, 1]], before[bias])
+    scratch = engine_trainer.DeepmdTrainer(runs.make(inherited).read_spec(), Quiet(run.root))
+    own = _weights(scratch)
+    assert torch.equal(after[bias][:, 0], own[bias][:, 0])
+    for planned in found.tensors:
+        if planned.component == "statistics":
+            assert torch.equal(after[planned.name][0], own[planned.name][0]), planned.name
+            assert torch.equal(after[planned.name][1:], before[planned.name][[1, 0]]), planned.name
+    assert "statistics" in trainer._context.phases
+
+
+def test_automatic_numbers_of_neighbours_are_filled_in(runs, straight):
+    base = _file(straight, 8)
+    config = _inherited(make_config(steps=4), base, type_map=["Au", "Cu"])
+    config["model"]["descriptor"]["sel"] = "auto"
+    run, found = _make(runs, config, base, mode="init")
+    assert any(-1 in planned.shape for planned in found.tensors)
+    trainer = _trainer(run)
+    assert trainer._context.phases == ["data", "neighbours", "model", "transfer"]
+    old, new = checkpoint_of(straight, 8)["model"], _weights(trainer)
+    sel = trainer._config.model("Default")["descriptor"]["sel"]
+    former = errands.inspect(base, "b").branches[0].model["descriptor"]["sel"]
+    name = "model.Default.atomic_model.descriptor.sea.stddev"
+    assert new[name].shape[1] == sum(sel)
+    assert torch.equal(new[name][0, 0], old[name][1, former[0]])
+    assert float(new["model.Default.min_nbor_dist"]) > 0
+
+
+def test_tasks_that_share_a_descriptor_take_it_from_one_base(runs, session_runs):
+    single = session_runs.train(make_config("se_atten_v2", steps=4) | _without_auto())
+    base = _file(single, 4)
+    config = make_multi_task_config(steps=4)
+    section = errands.inspect(base, "b").branches[0].model
+    config["model"]["shared_dict"]["descriptor"] = {**section["descriptor"], "seed": 5}
+    run, found = _make(
+        runs, config, base, mode="finetune", branch={"alloy": "Default", "metal": "Default"},
+        fitting={"alloy": "reuse", "metal": "new"},
+    )  # fmt: skip
+    names = [name for planned in found.tensors for name in (planned.name, *planned.aliases)]
+    assert len(names) == len(set(names))
+    trainer = _trainer(run)
+    weights, before = _weights(trainer), checkpoint_of(single, 4)["model"]
+    for name, value in before.items():
+        if ".descriptor." in name:
+            for task in ("alloy", "metal"):
+                assert torch.equal(weights[name.replace(".Default.", f".{task}.")], value), name
+    matrix = "atomic_model.fitting_net.filter_layers.networks.0.layers.0.matrix"
+    assert torch.equal(weights[f"model.alloy.{matrix}"], before[f"model.Default.{matrix}"])
+    assert not torch.equal(weights[f"model.metal.{matrix}"], before[f"model.Default.{matrix}"])
+    assert _train(run)
+
+
+def _without_auto():
+    model = make_config("se_atten_v2")["model"]
+    return {"model": {**model, "descriptor": {**model["descriptor"], "sel": 40}}}
+
+
+def test_a_branch_of_several_becomes_a_model_of_its_own(runs, session_runs):
+    several = session_runs.train(make_multi_task_config(steps=4))
+    base = _file(several, 4)
+    facts = errands.inspect(base, "b")
+    metal = next(branch for branch in facts.branches if branch.name == "metal")
+    config = make_config("se_atten_v2", steps=4) | {"model": copy.deepcopy(metal.model)}
+    run, found = _make(runs, config, base, mode="init", branch="metal")
+    before = checkpoint_of(several, 4)["model"]
+    for name, value in _weights(_trainer(run)).items():
+        assert torch.equal(value, before[name.replace(".Default.", ".metal.")]), name
+    assert all("alloy" in planned.reason for planned in found.tensors if planned.verb == "unused")
+
+
+def test_a_finished_training_goes_on_for_more_steps(runs, straight):
+    config = make_config(steps=12)
+    longer = runs.train(
+        config, resume_from=straight.checkpoints / "step-8", start={"mode": "resume", "base": "water@3"}
+    )
+    assert list(metrics_of(longer)) == [9, 10, 11, 12]
+    own = checkpoint_of(longer, 12)["cairn"]
+    assert json.loads(own["config"]) == config
+    assert (own["seed"], own["seeds"]) == (1, {})
+    facts = errands.inspect(_file(longer, 12), "b")
+    assert (facts.step, facts.config, facts.seed) == (12, config, 1)
+
+
+@pytest.mark.parametrize("change", ["other base", "less", "more"])
+def test_a_plan_that_does_not_fit_ends_the_training(runs, straight, change):
+    base = _file(straight, 8)
+    run, found = _make(runs, _inherited(make_config(steps=4), base), base, mode="init")
+    spec = run.read_spec()
+    if change == "other base":
+        spec.plan.tensors[5].source = "model.Default.atomic_model.nothing"
+    elif change == "less":
+        del spec.plan.tensors[5]
+    else:
+        spec.plan.tensors.append(found.tensors[5])
+    run.spec.write_text(spec.model_dump_json())
+    result = train(run, StopSwitch(run.stop))
+    assert result.outcome == "failed"
+    assert result.cause.failure == "library"
+    assert "The transfer plan does not fit" in result.cause.message
