@@ -58,14 +58,24 @@ def _reap_errands(sessions: sessionmaker[Session], settings: Settings) -> int:
         ids = errands.overdue(session, settings, BATCH)
     ended = 0
     for errand_id in ids:
-        with transaction(sessions) as session:
-            errand = errands.expire(session, errand_id, settings)
-            if errand is None:
-                continue
-            outcomes.settle(session, errand)
-        ended += 1
-        log.warning("the worker of errand %s is gone or too slow; it is %s", errand_id, errand.state)
+        try:
+            state = _expire_errand(sessions, errand_id, settings)
+        except Exception:  # as above
+            log.exception("errand %s could not be taken from its worker; it will be tried again", errand_id)
+            continue
+        if state is not None:
+            ended += 1
+            log.warning("the worker of errand %s is gone or too slow; it is %s", errand_id, state)
     return ended
+
+
+def _expire_errand(sessions: sessionmaker[Session], errand_id: int, settings: Settings) -> str | None:
+    with transaction(sessions) as session:
+        errand = errands.expire(session, errand_id, settings)
+        if errand is None:
+            return None
+        outcomes.settle(session, errand)
+        return errand.state
 
 
 def reconcile(sessions: sessionmaker[Session], settings: Settings) -> int:
