@@ -43,6 +43,7 @@ assets: $(RUN) $(NODE) ## Build the dashboard's scripts and styles
 
 bench: $(DEV) assets ## Measure; prints ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.storage
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.comparing
 	$(BIN)/python -m bench.trainer
 
 clean: ## Remove what was built, but neither the environment nor data

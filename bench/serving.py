@@ -38,6 +38,7 @@ class Served:
     data: Path
     job_id: int
     attempt_id: int
+    database_url: str
 
     def person(self) -> httpx.Client:
         """Return a client with the user token."""
@@ -73,9 +74,9 @@ class Served:
 @contextmanager
 def served(database: str) -> Iterator[Served]:
     """Run a server on `sqlite` or `postgresql`, in a temporary directory."""
-    with tempfile.TemporaryDirectory() as directory, _database(database, Path(directory)) as url:
+    with tempfile.TemporaryDirectory() as directory, open_database(database, Path(directory)) as url:
         migrations.migrate(url)
-        job_id, attempt_id = _seed(url)
+        job_id, attempt_id = seed(url)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -90,13 +91,14 @@ def served(database: str) -> Iterator[Served]:
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
             try:
                 _wait(port, server)
-                yield Served(f"http://127.0.0.1:{port}", server.pid, Path(directory), job_id, attempt_id)
+                yield Served(f"http://127.0.0.1:{port}", server.pid, Path(directory), job_id, attempt_id, url)
             finally:
                 server.terminate()
 
 
 @contextmanager
-def _database(kind: str, directory: Path) -> Iterator[str]:
+def open_database(kind: str, directory: Path) -> Iterator[str]:
+    """Yield the URL of an empty database without tables: `sqlite` in a directory, or `postgresql`."""
     if kind == "sqlite":
         yield f"sqlite:///{directory / 'cairn.db'}"
         return
@@ -110,10 +112,11 @@ def _database(kind: str, directory: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _seed(url: str) -> tuple[int, int]:
+def seed(url: str, token: str = TOKEN) -> tuple[int, int]:
+    """Store a job that is being trained; return the ids of job and attempt. Every attempt needs a token of its own."""
     engine = make_engine(url)
     with transaction(sessionmaker(engine)) as session:
-        session.add(Worker(id="w", name="w", host="w", engines={}, slots=1))
+        session.merge(Worker(id="w", name="w", host="w", engines={}, slots=1))
         job = Job(
             name="bench",
             kind="train",
@@ -140,7 +143,7 @@ def _seed(url: str) -> tuple[int, int]:
             state="running",
             worker_id="w",
             worker_name="w",
-            token_sha256=hash_token(TOKEN),
+            token_sha256=hash_token(token),
             lease_expires_at=now() + timedelta(days=1),
         )
         session.add(attempt)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from app.engines.documents import canonical, leaves
+from app.jobs.metric_blocks import FAR
 from app.jobs.series import Array, Series
 from app.wire.comparison import (
     Difference,
@@ -38,8 +39,9 @@ class KeyComparison:
 
     equal: int = 0
     """Steps at which both have it and it is equal, before the first that differs."""
+    first: int | None = None
+    """The first of them."""
     last: int | None = None
-    """The last of them."""
     difference: tuple[int, int, int] | None = None
     """First step that differs, and the 64 bits of both values there."""
     left: int = 0
@@ -54,6 +56,7 @@ class KeyComparison:
         differing = np.flatnonzero(left.view(np.int64) != right.view(np.int64))
         count = int(differing[0]) if len(differing) else len(steps)
         if count:
+            self.first = int(steps[0]) if self.first is None else self.first
             self.equal, self.last = self.equal + count, int(steps[count - 1])
         if len(differing):
             self.difference = int(steps[count]), int(left.view(np.int64)[count]), int(right.view(np.int64)[count])
@@ -124,21 +127,34 @@ class Metrics:
 
 
 def compare_metrics(keys: Iterable[str], left: Read, right: Read) -> Metrics:
-    """Compare the keys that two runs have in common, each read once; twice up to the first difference, if there is one."""
+    """Compare the keys that two runs have in common, each read once; a few a second time, up to the first difference."""
     found = {key: compare_key(left(key), right(key)) for key in keys}
     differences = sorted(
         (_difference(key, *one.difference) for key, one in found.items() if one.difference),
         key=lambda one: (one.step, one.key),
     )
-    before = found
-    if differences:
-        last = differences[0].step - 1
-        before = {key: compare_key(up_to(left(key), last), up_to(right(key), last)) for key in found}
-    most = max(before.values(), key=lambda one: one.equal, default=KeyComparison())
+    last = differences[0].step - 1 if differences else FAR
+    most = _most_equal(found, last, left, right)
     uneven = [
         UnevenMetric(key=key, left=one.left, right=one.right) for key, one in found.items() if one.left or one.right
     ]
     return Metrics(most.equal, most.last, differences, uneven, most.uneven_end)
+
+
+def _most_equal(found: Mapping[str, KeyComparison], last: int, left: Read, right: Read) -> KeyComparison:
+    """Return what is known of the key with the most equal steps up to `last`. No key is read that cannot have more."""
+
+    def at_most(one: KeyComparison) -> int:
+        return 0 if one.first is None else min(one.equal, last - one.first + 1)
+
+    most = KeyComparison()
+    for key, one in sorted(found.items(), key=lambda item: at_most(item[1]), reverse=True):
+        if at_most(one) <= most.equal:
+            break
+        is_exact = one.last is not None and one.last <= last
+        before = one if is_exact else compare_key(up_to(left(key), last), up_to(right(key), last))
+        most = max(most, before, key=lambda known: known.equal)
+    return most
 
 
 def _difference(key: str, step: int, left: int, right: int) -> MetricDifference:
