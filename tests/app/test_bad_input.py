@@ -1,14 +1,18 @@
 """Whatever is sent, the answer is never a 500 and always the one shape."""
 
 import json
+import secrets
 from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.db import transaction
+from app.models import service as models
 from app.wire.problems import ErrorBody
 from tests.app.conftest import CONFIG
+from tests.app.simulated import base_facts
 
 SHORT = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -23,8 +27,9 @@ PATHS = [
     ("POST", "/api/v1/configs/resolve"),
     ("POST", "/api/v1/jobs/1/cancel"),
     ("POST", "/api/v1/login-links"),
+    ("POST", "/api/v1/models/promote"),
 ]
-WORKER_PATHS = [("POST", f"/api/v1/worker/{name}") for name in ("hello", "presence", "claim")]
+WORKER_PATHS = [("POST", f"/api/v1/worker/{name}") for name in ("hello", "presence", "claim", "errands/1/claim")]
 ATTEMPT_PATHS = [
     ("POST", name) for name in ("heartbeat", "events", "checkpoints", "metrics?seq=0", "logs?offset=0")
 ] + [("PUT", "environment")]
@@ -140,3 +145,46 @@ def test_any_number_in_an_address(client, number):
     for path in (f"jobs/{number}", f"jobs/{number}/logs", f"jobs/1/checkpoints/{number}/x", f"jobs/{number}/bundle"):
         check(client.get(f"/api/v1/{path}"))
         assert client.get(f"/{path}").status_code != 500
+
+
+@pytest.fixture
+def errand(app, worker):
+    """Take a fresh inspection of a fresh model."""
+
+    def errand():
+        data = secrets.token_bytes(16)
+        digests = app.state.blobs.keep_bytes(data)
+        with transaction(app.state.sessions) as session:
+            values = {"file_name": "w.pt", "source": "test", "engine": "deepmd"}
+            model, _ = models.register(session, name="water", digests=digests, **values)
+            inspection = models.inspection(session, model)
+        return worker.take_errand(inspection.id)
+
+    return errand
+
+
+@SHORT
+@given(VALUES.map(encoded) | st.binary(max_size=100))
+def test_any_bytes_about_a_file(client, errand, body):
+    assert errand().send("POST", "result", content=body).status_code == 204
+    assert client.get("/api/v1/models/water").json()["state"] == "refused"
+
+
+@SHORT
+@given(st.data())
+def test_any_value_anywhere_in_what_was_found(client, errand, data):
+    document = json.loads(json.dumps({"result": base_facts(config={"a": [1]}, seeds={"x": 1}, has_optimizer=True)}))
+    holder = document["result"]
+    while True:
+        key = data.draw(st.sampled_from(list(holder) if isinstance(holder, dict) else range(len(holder))))
+        deeper = holder[key]
+        if not isinstance(deeper, (dict, list)) or not deeper or data.draw(st.booleans()):
+            break
+        holder = deeper
+    holder[key] = data.draw(VALUES)
+    assert errand().send("POST", "result", content=encoded(document)).status_code == 204
+    answer = client.get("/api/v1/models", params={"limit": 1})
+    check(answer)
+    [model] = answer.json()["items"]
+    assert model["state"] in ("ready", "refused")
+    check(client.get(f"/api/v1/models/{model['id']}"))
