@@ -49,6 +49,7 @@ class Runtime:
         """Called by a task thread that is about to end."""
         self._attempts: set[int] = set()
         self._silent = False
+        self._presence_s = settings.presence_s
         self.draining = False
 
     def introduce(self) -> None:
@@ -61,12 +62,14 @@ class Runtime:
         pause_s = 0.2
         while not self.shutdown.requested.is_set():
             try:
-                client.hello(self.api, self._hello())
+                welcome = client.hello(self.api, self._hello())
             except client.Unreachable as error:
                 log.warning("the API at %s does not answer, asking again: %s", self.settings.api_url, error)
                 self.shutdown.requested.wait(pause_s)
                 pause_s = min(10.0, pause_s * 2)
             else:
+                # Silent for a whole lease, a worker counts as gone.
+                self._presence_s = min(self.settings.presence_s, welcome.lease_s / 3)
                 log.info("known to the API at %s as %s, %s", self.settings.api_url, self.settings.name, self.worker_id)
                 return
 
@@ -117,7 +120,7 @@ class Runtime:
             self._cpu_forkserver.close()
 
     def start_presence(self) -> None:
-        """Say from now on, every `presence_s`, that this worker is alive."""
+        """Say from now on, at least three times a lease, that this worker is alive."""
         threading.Thread(target=self._be_present, name="presence", daemon=True).start()
 
     def _be_present(self) -> None:
@@ -128,7 +131,7 @@ class Runtime:
                 log.critical("the API at %s sends this worker away: %s", self.settings.api_url, error)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
-            if self.shutdown.requested.wait(self.settings.presence_s):
+            if self.shutdown.requested.wait(self._presence_s):
                 return
 
     def _say_present(self) -> None:

@@ -48,7 +48,9 @@ class WorkerSettings(BaseSettings):
         description="Memory that looking into a base model may take, beyond twice the size of its file.",
     )
     presence_s: float = Field(
-        default=10.0, gt=0, description="Seconds between the messages that say a worker is alive."
+        default=10.0,
+        gt=0,
+        description="Seconds at most between the messages that say a worker is alive: never over a third of a lease.",
     )
     stop_grace_s: float = Field(
         default=60.0, ge=0, description="Seconds a trainer has to write its checkpoint before it is killed."
