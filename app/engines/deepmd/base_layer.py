@@ -58,10 +58,11 @@ def _unaliased(facts: BaseFacts, name: str) -> str:
     """Return the branch that an alias (`model_branch_alias`) means."""
     if any(branch.name == name for branch in facts.branches):
         return name
-    aliases = {
-        alias: branch.name for branch in facts.branches for alias in branch.model.get("model_branch_alias") or []
-    }
-    return aliases.get(name, name)
+    for branch in facts.branches:
+        aliases = branch.model.get("model_branch_alias")
+        if isinstance(aliases, list) and name in aliases:
+            return branch.name
+    return name
 
 
 def translated(model: Mapping[str, Json], type_map: Sequence[str]) -> dict[str, Json]:

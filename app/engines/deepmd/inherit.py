@@ -10,7 +10,7 @@ from app.engines.deepmd.base_layer import NEVER_INHERITED, SELECTIONS, branch_of
 from app.engines.deepmd.check import check
 from app.engines.deepmd.document import Way, dotted
 from app.engines.deepmd.schema import tree
-from app.engines.deepmd.starts import check_branches, check_fitting, check_resumable, how_each_begins
+from app.engines.deepmd.starts import check_branches, check_fitting, check_resumable, check_sections, how_each_begins
 from app.engines.deepmd.tasks import SHAREABLE, Expanded, expand, is_multi_task
 from app.engines.documents import canonical, leaves, lookup, parts, pointer
 from app.wire.jobs import Start
@@ -57,7 +57,7 @@ def with_tasks(document: dict[str, Json], start: Start, base: Base | None) -> di
 
     Only names are filled in; values are inherited afterwards, like all others.
     """
-    config = base.facts.config if base and start.mode == "resume" else None
+    config = base.facts.config if base and start.mode == "resume" and not check_resumable(base) else None
     model = document.get("model")
     if not config or not is_multi_task(config) or not isinstance(model, dict):
         return document
@@ -130,10 +130,10 @@ def _of_branches(expanded: Expanded, start: Start, base: Base) -> Inherited:
     if multi_task and "model" in expanded.broken:
         return Inherited(is_lost=True)
     tasks = list(branches) if multi_task else [""]
-    problems = [*check_branches(base, start, tasks), *check_fitting(start, tasks)]
+    problems = [*check_sections(base), *check_branches(base, start, tasks), *check_fitting(start, tasks)]
     found = {task: branch_of(base.facts, start, task) for task in tasks}
     models = {task: {**branch.model, "type_map": branch.type_map} for task, branch in found.items() if branch}
-    if len(models) < len(tasks):
+    if len(models) < len(tasks) or any(problem.code == "unreadable-base" for problem in problems):
         return Inherited(is_lost=True, problems=problems)
     section: Json = {"model_dict": models} if multi_task else models[""]
     inherited = Inherited(problems=problems, types=_types(base), beginning=how_each_begins(base, start, tasks))

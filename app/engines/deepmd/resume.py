@@ -1,7 +1,9 @@
 """Checks of a training that is resumed: what must be as it was, and what then is not the same run any more."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from app.engines.base import Base
 from app.engines.deepmd.document import short
@@ -18,6 +20,9 @@ nothing, or trains another function with its weights."""
 
 _DECISIVE = ("/loss/", "/loss_dict/", "/training/gradient_max_norm", "/training/model_prob/")
 """What every further step follows, beside data and learning rate."""
+
+_SAMPLES = 7
+"""At how many steps two schedules are compared."""
 
 _HINT = "Remove it to go on as it was, or choose start.mode init or finetune for a changed model."
 
@@ -112,22 +117,27 @@ def _warn_of_schedule(draft: Draft, steps: int, base: Base, config: Mapping[str,
     planned, step = _get(config, ("training", "numb_steps")), base.facts.step
     if (before == now and planned == steps) or not isinstance(before, dict) or not isinstance(planned, int):
         return
-    sampled = [step or 0, *range(0, min(steps, planned), max(1, min(steps, planned) // 7))]
-    if planned == steps and all(_rate(before, planned, at) == _rate(now, steps, at) for at in sampled):
+    shorter = max(1, min(steps, planned))
+    samples = [step or 0, *range(0, shorter, shorter // _SAMPLES + 1)]
+    was, becomes = _rates(before, planned, samples), _rates(now, steps, samples)
+    if planned == steps and was == becomes:
         return
     change = f"training.numb_steps is {steps} and was {planned}" if planned != steps else "the schedule is another one"
-    was, becomes = _rate(before, planned, step or 0), _rate(now, steps, step or 0)
-    message = (
-        f"is followed anew, for {change}: at step {step}, where {base.name} stopped, the learning rate was "
-        f"{was:.3g} and becomes {becomes:.3g}"
-    )
+    message = f"is followed anew, for {change}"
+    if was and becomes:
+        message += f": at step {step}, where {base.name} stopped, the learning rate was {was[0]:.3g} and becomes {becomes[0]:.3g}"
     draft.warn("schedule-changed", ("learning_rate",), message, "Not the same run any more.")
     if planned != steps and draft.source("training", "numb_steps"):
         draft.note(("training", "numb_steps"), f"the learning rate is re-derived for {steps} steps; base had {planned}")
 
 
-def _rate(section: Mapping[str, Json], steps: int, step: int) -> float:
-    """Return DeePMD-kit's learning rate at a step of a training of so many."""
-    from deepmd.dpmodel.utils.learning_rate import BaseLR
+def _rates(section: Mapping[str, Json], steps: int, samples: Sequence[int]) -> list[float] | None:
+    """Return DeePMD-kit's learning rates at some steps of a training of so many; None: the schedule makes no sense."""
+    from deepmd.dpmodel.utils.learning_rate import BaseLR  # half a second, and only this needs it
 
-    return float(BaseLR(**section, num_steps=steps).value(step))
+    try:
+        with np.errstate(all="ignore"):
+            schedule = BaseLR(**section, num_steps=steps)
+            return [float(schedule.value(step)) for step in samples]
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 from app.engines.base import Base
 from app.engines.deepmd.base_layer import ONLY, branch_of, wanted_branch
 from app.engines.deepmd.document import Way, dotted, short
-from app.engines.documents import leaves, parts, pointer
+from app.engines.documents import leaves, malformed, parts, pointer
 from app.wire.jobs import Start
 from app.wire.problems import Problem
 
@@ -18,10 +18,30 @@ def check_resumable(base: Base) -> list[Problem]:
     """Return why a base cannot be resumed, if so."""
     facts = base.facts
     if facts.config is not None and facts.step is not None:
-        return []
+        return [] if _is_sound(facts.config) else [_damaged(base, "/base")]
     message = f"{base.name} is a {facts.form}: it does not say how it was trained, so that training cannot be resumed"
     hint = "Resume a checkpoint of one of Cairn's own jobs, or start a new training from these weights with mode init."
     return [Problem(code="not-resumable", message=message, pointer="/base", hint=hint)]
+
+
+def check_sections(base: Base) -> list[Problem]:
+    """Return why the model sections of a base cannot be read, if so: a file may say anything of itself."""
+    damaged = any(malformed(branch.model) for branch in base.facts.branches)
+    return [_damaged(base, "/base")] if damaged else []
+
+
+def _is_sound(config: Mapping[str, Json]) -> bool:
+    """Return whether a checkpoint's config has the sections that every resolved one has."""
+    sections = [config.get(name) for name in ("model", "learning_rate", "training")]
+    model = sections[0] if isinstance(sections[0], dict) else {}
+    tasks = model.get("model_dict", {})
+    sections += [tasks, model.get("shared_dict", {}), *(tasks.values() if isinstance(tasks, dict) else ())]
+    return all(isinstance(section, dict) for section in sections) and not malformed(config)
+
+
+def _damaged(base: Base, at: str) -> Problem:
+    message = f"{base.name} describes its own model or training in a way that cannot be read"
+    return _problem("unreadable-base", at, message, "Choose another base, or make this one again.")
 
 
 def check_branches(base: Base, start: Start, tasks: Sequence[str]) -> list[Problem]:

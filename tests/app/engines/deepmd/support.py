@@ -84,7 +84,7 @@ def _of_a_job(entry: dict[str, Any]) -> BaseFacts:
     answer = resolve_input(change(base(entry["from"]), entry.get("set", {}), entry.get("remove", [])))
     assert isinstance(answer, Resolution), answer
     config = change(answer.config, entry.get("config", {}), [])
-    tasks = expand(deepcopy(config)).value["model"].get("model_dict", {"": config["model"]})
+    tasks = expand(deepcopy(answer.config)).value["model"].get("model_dict", {"": answer.config["model"]})
     sections = {name: change(section, entry.get("numbers", {}), []) for name, section in tasks.items()}
     return BaseFacts(
         engine="deepmd",
@@ -104,11 +104,16 @@ def _of_a_job(entry: dict[str, Any]) -> BaseFacts:
     )
 
 
-def resolve_input(config: Any, *, seed: int = ROOT_SEED, **start: Any) -> Resolution | list[Problem]:
-    """Resolve a config as a submission does. Pointers into the config are returned without `/config`."""
+def resolve_input(
+    config: Any, *, seed: int = ROOT_SEED, source: Base | None = None, **start: Any
+) -> Resolution | list[Problem]:
+    """Resolve a config as a submission does. Pointers into the config are returned without `/config`.
+
+    `source` is the base itself where it is none of models.yaml.
+    """
     submit = JobSubmit(config=config, start=start)
     known, found = all_datasets(), {}
-    source = model(submit.start.base) if submit.start.base in _models() else None
+    source = source or (model(submit.start.base) if submit.start.base in _models() else None)
     for use in data_uses(ENGINE, submit, source):
         facts = known.get(use.ref.name) if use.ref else None
         if facts and use.ref and use.ref.version in (None, facts.version):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,9 +229,9 @@ json_values = st.recursive(
 
 
 @st.composite
-def broken_inputs(draw: st.DrawFn) -> Any:
+def broken_inputs(draw: st.DrawFn, config: Any = None) -> Any:
     """A real input in which a few values, at any depth, were replaced by something else or taken away."""
-    config: Any = base(draw(st.sampled_from(ALL)))
+    config = base(draw(st.sampled_from(ALL))) if config is None else copy.deepcopy(config)
     for _ in range(draw(st.integers(1, 4))):
         holder: Any = config
         while True:
@@ -273,6 +274,28 @@ def test_a_malformed_input_never_raises(config: dict[str, Any], start: dict[str,
     assert answer
     for problem in answer:
         _check_problem(config, problem)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), st.sampled_from(["water@3", "pretrained@2", "two-lengths@1", "pair@1"]), st.sampled_from(ALL))
+def test_a_broken_base_never_raises(data: st.DataObject, name: str, config: str) -> None:
+    """What a file of weights says of itself is as untrusted as an input."""
+    sound = model(name)
+    branches = [
+        branch.model_copy(update={"model": data.draw(broken_inputs(branch.model))}) for branch in sound.facts.branches
+    ]
+    broken = replace(sound, facts=sound.facts.model_copy(update={"branches": branches}))
+    answer = resolve_input(base(config), source=broken, mode="init", base=name, branch=branches[0].name)
+    assert isinstance(answer, list | Resolution)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data(), st.sampled_from(["copper-run@1", "tasks-run@1"]), st.sampled_from([{}, *map(base, ALL)]))
+def test_a_broken_checkpoint_never_raises(data: st.DataObject, name: str, config: dict[str, Any]) -> None:
+    sound = model(name)
+    facts = sound.facts.model_copy(update={"config": data.draw(broken_inputs(sound.facts.config))})
+    answer = resolve_input(config, source=replace(sound, facts=facts), mode="resume", base=name)
+    assert isinstance(answer, list | Resolution)
 
 
 @settings(max_examples=100, deadline=None)
