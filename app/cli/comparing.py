@@ -51,13 +51,14 @@ def print_diff(left: int, right: int, *, as_json: bool) -> None:
         out().print(
             f"Jobs {left} and {right} train the same thing: equal configs, data, seeds and weights to start from."
         )
-    _print_leaves(f"{len(diff.values)} different values", diff.values, left, right)
-    _print_leaves(f"{len(diff.origins)} equal values of different origin", diff.origins, left, right)
+    print_leaves(f"{len(diff.values)} different values", diff.values, left, right)
+    print_leaves(f"{len(diff.origins)} equal values of different origin", diff.origins, left, right)
     if not diff.same_training and not diff.values:
         out().print("Their configs have equal values: data, seeds, engine or the weights they start from differ.")
 
 
-def _print_leaves(title: str, differences: list[LeafDifference], left: int, right: int) -> None:
+def print_leaves(title: str, differences: list[LeafDifference], left: int, right: int) -> None:
+    """Print values that two jobs' configs differ in, if there are any."""
     if not differences:
         return
     out().print(f"[bold]{title}[/]")

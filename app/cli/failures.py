@@ -14,6 +14,8 @@ UNREACHABLE = 3
 """No server answers."""
 DENIED = 4
 """The server wants another token."""
+UNDECIDED = 5
+"""Two compared runs are equal as far as both go, but one goes on or ended earlier; or they have nothing in common."""
 INTERRUPTED = 130
 """Ctrl-C."""
 

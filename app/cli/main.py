@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, jobs, local, models
+from app.cli import account, datasets, jobs, local, models, repeating
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
 
-EPILOG = "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 no server · 4 token refused · 130 Ctrl-C"
+EPILOG = (
+    "Exit codes: 0 done · 1 refused, failed or diverged · 2 wrong usage · 3 no server · 4 token refused · 5 undecided · "
+    "130 Ctrl-C"
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -52,6 +55,8 @@ def build() -> typer.Typer:
             jobs.download,
             jobs.provenance,
             jobs.diff,
+            repeating.compare,
+            repeating.reproduce,
         ),
         "Server": (account.dashboard, account.login, account.whoami),
         "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
