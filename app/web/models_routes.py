@@ -38,7 +38,7 @@ def show_model(request: Request, _: CurrentUser, session: ReadSession, ref: str)
     """One version of a base model; without a version in the address, the newest."""
     model = service.detail(session, service.get(session, ref))
     of_that_name = service.listed(session, name=model.name, limit=200).items
-    lines = tensors.rows(model.facts.tensors) if model.facts else []
+    lines = tensors.rows(model.facts.tensors, model.branches) if model.facts else []
     page = ModelPage(
         model=model,
         versions=[other.version for other in of_that_name if other.name == model.name],

@@ -37,6 +37,19 @@ def test_a_size_is_in_binary_units(value: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "–"), (0, 9, "0 %"), (9, 9, "100 %"), (99_999, 100_000, "99.9 %"), (1, 3, "33.3 %")],
+)
+def test_only_all_of_it_is_a_hundred_per_cent(part: int, whole: int, text: str) -> None:
+    assert formats.share(part, whole) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [([], "scalar"), ([3], "3"), ([2, -1], "2 × ?")])
+def test_a_shape_says_what_is_not_known_yet(value: list[int], text: str) -> None:
+    assert formats.shape(value) == text
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(None, "–"), (-4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3725, "1 h 02 min"), (200_000, "2 d 7 h")],
 )

@@ -14,9 +14,19 @@ from app.settings import Settings
 from app.tables import Token
 from app.web import bundle
 from app.web.session_routes import local_path
-from tests.app.web.seeding import HOSTILE, Seeded
+from tests.app.web.seeding import HOSTILE, Seeded, config, finetune_config
 
-PATHS = ("/jobs", "/datasets", "/datasets/water@2", "/datasets/water", "/workers", "/submit")
+PATHS = (
+    "/jobs",
+    "/datasets",
+    "/datasets/water@2",
+    "/datasets/water",
+    "/models",
+    "/models/water@1",
+    "/models/water",
+    "/workers",
+    "/submit",
+)
 
 
 def csrf_of(html: str) -> str:
@@ -101,11 +111,17 @@ def test_signing_out_needs_the_csrf_token_and_ends_the_session(browser_client: T
 
 
 def test_every_page_opens(browser_client: TestClient, seeded: Seeded) -> None:
-    job_paths = [f"/jobs/{job}{tail}" for job in vars(seeded).values() for tail in ("", "/config", "/log", "/history")]
+    job_paths = [
+        f"/jobs/{job}{tail}"
+        for job in vars(seeded).values()
+        for tail in ("", "/config", "/transfer", "/log", "/history")
+    ]
     for path in (
         *PATHS,
         *job_paths,
         f"/submit?from={seeded.completed}",
+        "/submit?base=water@1",
+        f"/jobs/{seeded.finetuned}/diff/{seeded.hostile}",
         "/login",
         "/jobs?state=failed&q=high&tag=scan",
     ):
@@ -128,6 +144,8 @@ def test_an_empty_server_teaches_the_first_submission(browser_client: TestClient
         ("state=failed&state=cancelled", ["water-high-lr", "water-too-slow"]),
         ("q=SE-ATTEN", ["water-se-atten-long-run"]),
         ("tag=scan", ["water-high-lr"]),
+        ("where=base:descriptor.sel", ["water-finer", "water-fine"]),
+        ("where=rcut > 6; training.seed", ["water-finer", "water-fine"]),
         ("q=nothing-like-it", []),
     ],
 )
@@ -167,6 +185,52 @@ def test_cancelling_needs_the_csrf_token_and_says_how(browser_client: TestClient
     assert "in the dashboard" in html
 
 
+def test_a_search_that_cannot_be_read_says_so_beside_the_field(browser_client: TestClient, seeded: Seeded) -> None:
+    answer = browser_client.get("/jobs", params={"where": "explicit:rcut; guess:rcut > 6; rcut > six"})
+    assert answer.status_code == 200
+    assert "&#39;guess&#39; is no origin" in answer.text
+    assert "&gt; compares numbers" in answer.text
+    assert 'value="explicit:rcut; guess:rcut &gt; 6; rcut &gt; six"' in answer.text
+    assert "The search cannot be read" in answer.text
+
+
+def test_promoting_needs_the_csrf_token_and_leads_to_the_model(browser_client: TestClient, seeded: Seeded) -> None:
+    path = f"/jobs/{seeded.completed}/promote"
+    assert browser_client.post(path, data={"step": 20_000}).status_code == 403
+    token = csrf_of(browser_client.get("/jobs").text)
+    for _ in range(2):
+        answer = browser_client.post(path, data={"step": 20_000, "csrf_token": token}, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/models/job-{seeded.completed}@1")
+    missing = browser_client.post(path, data={"step": 7, "csrf_token": token})
+    assert missing.status_code == 404
+    assert "has no checkpoint of step 7" in missing.text
+
+
+def test_the_check_answers_scripts_with_json_and_html(browser_client: TestClient, seeded: Seeded) -> None:
+    headers = {"Accept": "application/json", "X-CSRF-Token": csrf_of(browser_client.get("/submit").text)}
+    body = {"config": config(HOSTILE)}
+    answer = browser_client.post("/submit/check", json=body, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["pending"] is False
+    assert "Ready to submit" in answer.json()["html"]
+    assert HOSTILE not in answer.json()["html"]
+    refused = browser_client.post("/submit/check", json={"config": {}}, headers=headers)
+    assert refused.status_code == 422
+    assert refused.json()["problems"]
+    assert browser_client.post("/submit/check", json=body, headers={"Accept": "application/json"}).status_code == 403
+
+
+def test_a_check_without_a_worker_says_what_it_waits_for(browser_client: TestClient, seeded: Seeded) -> None:
+    headers = {"Accept": "application/json", "X-CSRF-Token": csrf_of(browser_client.get("/submit").text)}
+    start = {"mode": "init", "base": "water@1"}
+    body = {"config": finetune_config(), "start": start, "engine": "deepmd"}
+    browser_client.app.state.settings.plan_wait_s = 0.1  # type: ignore[attr-defined]
+    answer = browser_client.post("/submit/check", json=body, headers=headers).json()
+    assert answer["pending"] is True
+    assert "spinner" in answer["html"]
+    assert "inherited from water@1" in answer["html"]
+
+
 def test_a_finished_job_cannot_be_cancelled(browser_client: TestClient, seeded: Seeded) -> None:
     token = csrf_of(browser_client.get("/jobs").text)
     answer = browser_client.post(f"/jobs/{seeded.completed}/cancel", data={"how": "now", "csrf_token": token})
@@ -186,6 +250,11 @@ def test_a_finished_job_cannot_be_cancelled(browser_client: TestClient, seeded: 
         ("/submit?from=x", 422),
         ("/jobs?cursor=garbage", 422),
         ("/jobs/99999999999999999999999", 404),
+        ("/models/none@3", 404),
+        ("/models?cursor=garbage", 422),
+        ("/jobs/1/diff/999", 404),
+        ("/jobs/compare?job=1", 422),
+        ("/jobs/compare?job=1&job=2&job=3", 422),
     ],
 )
 def test_mistakes_get_a_page_of_the_same_design(browser_client: TestClient, path: str, status: int) -> None:

@@ -30,6 +30,22 @@ def test_a_value_without_origin_is_shown_all_the_same() -> None:
     assert (line.value, line.origin, line.section) == (1, None, False)
 
 
+def test_a_list_of_plain_values_takes_one_line_unless_its_parts_have_origins() -> None:
+    config = {"neuron": [25, 50], "systems": ["a", "b"], "hybrid": [{"rcut": 6.0}], "empty": {}}
+    origins = {f"/systems/{index}": Origin(origin="explicit") for index in range(2)}
+    lines = [(line.pointer, line.section) for line in tree.rows(config, origins)]
+    assert lines == [
+        ("/neuron", False),
+        ("/systems", True),
+        ("/systems/0", False),
+        ("/systems/1", False),
+        ("/hybrid", True),
+        ("/hybrid/0", True),
+        ("/hybrid/0/rcut", False),
+        ("/empty", False),
+    ]
+
+
 def test_a_histogram_shows_even_a_single_value_among_millions() -> None:
     drawn = draw("force", "Force", "eV/Å", {"counts": [4_000_000, 0, 1], "edges": [0.0, 1.0, 2.0, 3.0]})
     assert drawn is not None

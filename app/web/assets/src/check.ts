@@ -10,7 +10,7 @@ export interface Answer {
 }
 
 export type Check =
-  | { kind: "empty" }
+  | { kind: "empty"; words: string }
   | { kind: "syntax"; message: string; line: number }
   | { kind: "unchecked"; message: string }
   | { kind: "problems"; problems: Problem[] }
@@ -33,7 +33,7 @@ export interface Remedies {
 export function describe(result: Check, remedies: Remedies): Shown {
   switch (result.kind) {
     case "empty":
-      return only(h("p", { class: "muted" }, "Paste an input.json, open a file or load an example. It is checked while you type."));
+      return only(h("p", { class: "muted" }, result.words));
     case "syntax":
       return only(title("bad", "Not valid JSON yet"), h("p", {}, `Line ${result.line}: ${result.message}`));
     case "unchecked":

@@ -8,14 +8,17 @@ interface RequestDetail {
   ctx: { request: { method: string; headers: Record<string, string> } };
 }
 
+let announced = document.querySelector<HTMLElement>("[data-announce]")?.dataset["announce"];
+
 document.addEventListener("htmx:config:request", (event) => {
   const { request } = (event as CustomEvent<RequestDetail>).detail.ctx;
   if (request.method !== "GET") request.headers["X-CSRF-Token"] = csrfToken();
 });
-document.addEventListener("htmx:after:swap", (event) => {
-  const target = event.target instanceof HTMLElement ? event.target : null;
-  const words = target?.querySelector<HTMLElement>("[data-announce]")?.dataset["announce"];
-  if (words) announce(words);
+document.addEventListener("htmx:after:swap", () => {
+  // What was swapped in may be the element itself, so the page is asked: it has one such place at most.
+  const words = document.querySelector<HTMLElement>("[data-announce]")?.dataset["announce"];
+  if (words && words !== announced) announce(words);
+  announced = words;
 });
 htmx.config.defaultTimeout = 20_000;
 startChrome();

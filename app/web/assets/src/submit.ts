@@ -18,6 +18,8 @@ const PREFIX = "/config";
 const DRAFT = "cairn-draft";
 /** How long to wait before asking again about what a worker has not finished yet. */
 const AGAIN_MS = 2000;
+const EMPTY = "Paste an input.json, open a file or load an example. It is checked while you type.";
+const EMPTY_WITH_BASE = "Write what changes: what you leave out is inherited. It is checked while you type.";
 const INVITATION = "Paste an input.json here";
 const INVITATION_WITH_BASE =
   'Only what changes, for example\n{"training": {"training_data": {"systems": ["dataset:water"]}, "numb_steps": 5000}}\nThe model section is inherited from the base.';
@@ -116,9 +118,7 @@ function typed(): string | undefined {
   const text = view.state.doc.toString();
   if (text.trim()) return text;
   markSyntax(view, []);
-  // With a base, a config that says nothing is one.
-  if (start.mode !== "scratch") return "{}";
-  show({ kind: "empty" });
+  show({ kind: "empty", words: start.mode === "scratch" ? EMPTY : EMPTY_WITH_BASE });
   return undefined;
 }
 

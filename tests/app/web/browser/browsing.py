@@ -7,8 +7,11 @@ from tests.app.web.seeding import Seeded
 
 def paths(content: Seeded) -> list[str]:
     jobs = [f"/jobs/{content.running}{tail}" for tail in ("", "/config", "/log", "/history")]
-    others = [f"/jobs/{content.failed}", f"/jobs/{content.queued}", f"/jobs/{content.hostile}", "/datasets/water@2"]
-    return ["/jobs", *jobs, *others, "/datasets", "/workers", f"/submit?from={content.completed}"]
+    jobs += [f"/jobs/{job}" for job in (content.failed, content.queued, content.hostile, content.checking)]
+    jobs += [f"/jobs/{content.finetuned}/{tab}" for tab in ("config", "transfer", f"diff/{content.completed}")]
+    models = ["/models", "/models/water@1", "/models/water@2", "/models/omat-multi", "/models/notes"]
+    submit = [f"/submit?from={job}" for job in (content.completed, content.finetuned)]
+    return ["/jobs", *jobs, "/jobs?where=x!!", "/datasets", "/datasets/water@2", *models, "/workers", *submit]
 
 
 def chart(name: str) -> str:
