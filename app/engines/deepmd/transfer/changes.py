@@ -27,12 +27,12 @@ def function_changes(
     shaping: Collection[str],
     is_new_fitting: bool,
 ) -> list[FunctionChange]:
-    """Return the changes of one task. `shaping` are places whose difference has shown in shapes already."""
+    """Return the changes of one task. `shaping` are places of the config whose difference has shown in shapes already."""
     per_type = {f"{at}/sel" for at, ours, _ in _descriptors(section, base) if ours.get("type") in ONE_SEL_PER_TYPE}
     differing = [
         item
         for item in found
-        if item.at not in shaping
+        if section.pointer(item.at) not in shaping
         and item.key != "type"
         and item.at not in per_type
         and not (is_new_fitting and item.at.startswith("/fitting_net"))

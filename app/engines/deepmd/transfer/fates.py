@@ -1,11 +1,12 @@
 """What becomes of one tensor: of the new model, or of the base alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
+from app.engines.deepmd.transfer.changes import function_changes
 from app.engines.deepmd.transfer.keys import Difference, differences, responsible
 from app.engines.deepmd.transfer.maps import (
     NEW,
@@ -19,11 +20,11 @@ from app.engines.deepmd.transfer.maps import (
     source_name,
 )
 from app.engines.deepmd.transfer.names import OUTPUT_BIAS, SINGLE, Name, descriptor_of
-from app.engines.deepmd.transfer.refusals import Deviation, values
+from app.engines.deepmd.transfer.refusals import Deviation, Kind, values
 from app.engines.deepmd.transfer.sections import Section
 from app.engines.documents import short
 from app.wire.models import BranchFacts, TensorFacts
-from app.wire.transfer import AxisMap, PlannedTensor
+from app.wire.transfer import AxisMap, FunctionChange, PlannedTensor
 
 Json = Any
 NEW_FITTING = "fitting: new"
@@ -66,6 +67,18 @@ class Pair:
     @property
     def _measures_neighbours(self) -> bool:
         return any(isinstance(value, str) and value.startswith("auto") for value in self.section.leaves().values())
+
+    def function_changes(self, shaping: Collection[str]) -> list[FunctionChange]:
+        """Return what makes another function of the same weights; places in `shaping` have shown in shapes already."""
+        return function_changes(
+            self.section,
+            self.branch.model,
+            self.found,
+            self.types,
+            base_name=self.base_name,
+            shaping=shaping,
+            is_new_fitting=self.is_new_fitting,
+        )
 
     def fate(self, tensor: TensorFacts, name: Name) -> Fate:
         """Return what becomes of a tensor of the new model."""
@@ -125,13 +138,13 @@ class Pair:
         planned.reason = _converted(source.dtype, planned.dtype)
         if not maps and source.name == str(Name(self.branch.name or SINGLE, name.path)):
             return Fate(planned)
-        return self._remapped(planned, name, maps)
+        return self._remapped(planned, name, source, maps)
 
     def _maps(self, planned: PlannedTensor, name: Name, source: TensorFacts) -> list[AxisMap] | None:
         new, base = Side(name, self.section.model, planned.shape), Side(name, self.branch.model, source.shape)
         return axis_maps(new, base, self.types)
 
-    def _remapped(self, planned: PlannedTensor, name: Name, maps: list[AxisMap]) -> Fate:
+    def _remapped(self, planned: PlannedTensor, name: Name, source: TensorFacts, maps: list[AxisMap]) -> Fate:
         """Return the fate of a tensor whose numbers stand elsewhere in the base."""
         planned.verb, planned.maps = "remapped", maps
         keys: tuple[str, ...] = ("/type_map",)
@@ -147,7 +160,7 @@ class Pair:
                 why += f"; new: {', '.join(self.types.added)}"
         planned.key = self.section.pointer(keys[0]) if keys else None
         planned.reason = "; ".join(filter(None, [planned.reason, why]))
-        return Fate(planned, self._deviation("types", keys, planned.source_shape))
+        return Fate(planned, self._deviation("types", keys, source))
 
     def _without_source(self, planned: PlannedTensor, name: Name) -> Fate:
         planned.verb = "reinitialised"
@@ -155,22 +168,22 @@ class Pair:
             kinds = network_types(name, self.section.model, self.types.new)
             planned.reason = f"a network of {'-'.join(kinds)}: {self.base_name} has no {self._added(kinds)}"
             planned.key = self.section.pointer("/type_map")
-            return Fate(planned, self._deviation("types", ("/type_map",), None))
-        return self._by_keys(planned, name, None)
+            return Fate(planned, self._deviation("types", ("/type_map",)))
+        return self._by_keys(planned, name)
 
     def _added(self, kinds: tuple[str, ...]) -> str:
         return " and no ".join(dict.fromkeys(kind for kind in kinds if kind in self.types.added))
 
     def _reshaped(self, planned: PlannedTensor, name: Name, source: TensorFacts) -> Fate:
         planned.verb, planned.source_shape = "reinitialised", source.shape
-        return self._by_keys(planned, name, source.shape)
+        return self._by_keys(planned, name, source)
 
-    def _by_keys(self, planned: PlannedTensor, name: Name, base_shape: list[int] | None) -> Fate:
+    def _by_keys(self, planned: PlannedTensor, name: Name, counterpart: TensorFacts | None = None) -> Fate:
         """Return the fate of a tensor that other values of some keys keep from being copied."""
-        shapes = (planned.shape, base_shape) if base_shape is not None else None
+        shapes = (planned.shape, counterpart.shape) if counterpart else None
         keys = tuple(responsible(name, shapes, self.found))
-        kind: Literal["output", "layer"] = "output" if shapes and self._is_output(name) else "layer"
-        deviation = self._deviation(kind, keys, base_shape)
+        kind: Kind = "output" if shapes and self._is_output(name) else "layer"
+        deviation = self._deviation(kind, keys, counterpart)
         planned.key = self.section.pointer(keys[0]) if keys else None
         planned.reason = values(deviation, self.base_name)
         return Fate(planned, deviation)
@@ -182,10 +195,8 @@ class Pair:
         depths = [len(model["fitting_net"]["neuron"]) for model in (self.section.model, self.branch.model)]
         return depths == [name.layer, name.layer]
 
-    def _deviation(
-        self, kind: Literal["types", "output", "layer"], keys: tuple[str, ...], base_shape: list[int] | None
-    ) -> Deviation:
-        return Deviation(kind, self.section, keys, tuple(map(self._base_values.get, keys)), base_shape)
+    def _deviation(self, kind: Kind, keys: tuple[str, ...], counterpart: TensorFacts | None = None) -> Deviation:
+        return Deviation(kind, self.section, keys, tuple(map(self._base_values.get, keys)), counterpart)
 
     def _refitted(self, planned: PlannedTensor, name: Name, source: TensorFacts | None) -> Fate:
         planned.verb = "refit"
@@ -208,19 +219,26 @@ class Pair:
         planned.reason = f"of the data of {self.base_name}: that of the new data is not measured"
         return Fate(planned)
 
-    def unused(self, tensor: TensorFacts, name: Name) -> Fate:
-        """Return the fate of a tensor that only the base has."""
+    def unused(self, tensor: TensorFacts, name: Name, reshaped: Deviation | None) -> Fate:
+        """Return the fate of a tensor that the new model does not take from the base.
+
+        `reshaped` says why when it has one of the same name and another shape.
+        """
         planned = self._planned(tensor, name)
         planned.verb, planned.branch = "unused", self.branch.name
         planned.reason = self._why_unused(tensor, name)
         if planned.reason is not None:
             return Fate(planned)
+        if reshaped is not None:
+            planned.reason = values(reshaped, self.base_name)
+            planned.key = self.section.pointer(reshaped.keys[0]) if reshaped.keys else None
+            return Fate(planned, reshaped)
         if self._corresponds(name) and source_name(name, self.branch.model, self.types.backwards()) is None:
             kinds = network_types(name, self.branch.model, self.types.base)
             planned.reason = f"a network of {'-'.join(kinds)}: the new type map leaves out {self._left_out(kinds)}"
             planned.key = self.section.pointer("/type_map")
-            return Fate(planned, self._deviation("types", ("/type_map",), tensor.shape))
-        return self._by_keys(planned, name, None)
+            return Fate(planned, self._deviation("types", ("/type_map",)))
+        return self._by_keys(planned, name)
 
     def _why_unused(self, tensor: TensorFacts, name: Name) -> str | None:
         """Return why it does not matter that a tensor is left behind; None when it does."""

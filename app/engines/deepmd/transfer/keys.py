@@ -31,7 +31,6 @@ _EFFECTS: dict[str, str] = {
     "pair_exclude_types": "other pairs of types see each other",
     "atom_exclude_types": "other types contribute to the energy",
     "env_protection": "distances are divided by with another offset",
-    "resnet_dt": "the layers are connected in another way",
     "normalize": "attention is normalised in another way",
     "attn_dotr": "attention weighs directions in another way",
     "scaling_factor": "attention is scaled in another way",

@@ -8,7 +8,6 @@ from typing import Any
 
 from app.engines.base import Base
 from app.engines.deepmd.base_layer import branch_of
-from app.engines.deepmd.transfer.changes import function_changes
 from app.engines.deepmd.transfer.fates import Fate, Pair
 from app.engines.deepmd.transfer.keys import is_allowed
 from app.engines.deepmd.transfer.names import SINGLE, Name
@@ -29,7 +28,7 @@ def plan(
     work = _Work(start, base, _pairs(config, start, base))
     fates = [*work.of_the_new_model(inventory), *work.of_the_base()]
     refused = [(fate.tensor, fate.deviation) for fate in fates if fate.deviation and not work.may_be(fate.deviation)]
-    problems = refuse(refused, origins, base.name) + work.conflicts
+    problems = refuse(refused, origins, base.name, on_mismatch=start.on_mismatch) + work.conflicts
     return problems or _plan(start, base, [fate.tensor for fate in fates], work.function_changes(fates))
 
 
@@ -57,9 +56,15 @@ class _Work:
     pairs: dict[str, Pair]
 
     def __post_init__(self) -> None:
-        self.conflicts: list[Problem] = []
+        self._conflicts: dict[tuple[str, str], Problem] = {}
+        self._reshaped: dict[str, Deviation] = {}
         self._used: set[str] = set()
         self._canonical = {tensor.name: tensor.alias_of or tensor.name for tensor in self.base.facts.tensors}
+
+    @property
+    def conflicts(self) -> list[Problem]:
+        """Parts that two tasks share and would start differently."""
+        return list(self._conflicts.values())
 
     def of_the_new_model(self, inventory: Inventory) -> Iterator[Fate]:
         """Yield the fate of every tensor, shared ones once."""
@@ -74,6 +79,8 @@ class _Work:
                 fate.tensor.aliases = aliases.get(tensor.name, [])
                 if fate.tensor.source is not None:
                     self._used.add(self._canonical[fate.tensor.source])
+                elif fate.deviation and fate.deviation.counterpart:
+                    self._reshaped[self._canonical[fate.deviation.counterpart.name]] = fate.deviation
                 yield fate
 
     def _fate(self, tensor: TensorFacts, text: str) -> Fate:
@@ -89,22 +96,26 @@ class _Work:
                 continue
             wanted = self._fate(tensor, alias).tensor
             if (wanted.verb, self._place(wanted)) != (fate.tensor.verb, self._place(fate.tensor)):
-                self._report_conflict(own, other, fate.tensor.component)
+                self._report_conflict(own, other, tensor.name)
                 return
 
     def _place(self, tensor: PlannedTensor) -> str | None:
         return self._canonical[tensor.source] if tensor.source else None
 
-    def _report_conflict(self, own: str, other: str, component: str) -> None:
-        branches = [self.pairs[task].branch.name or "its only branch" for task in (own, other)]
+    def _report_conflict(self, own: str, other: str, tensor: str) -> None:
         message = (
-            f"the tasks {own} and {other} share their {component}, but would take it from different places: "
-            f"{branches[0]} and {branches[1]} of {self.base.name}"
+            f"the tasks {own} and {other} share tensors ({tensor}, …), but would start them differently: "
+            f"{own} from {self._beginning(own)}, {other} from {self._beginning(other)}"
         )
         hint = "Give both tasks the same branch and the same choice of fitting, or let them share less."
-        problem = Problem(code="transfer-conflict", message=message, pointer="/start/branch", hint=hint)
-        if problem not in self.conflicts:
-            self.conflicts.append(problem)
+        self._conflicts.setdefault(
+            (own, other), Problem(code="transfer-conflict", message=message, pointer="/start", hint=hint)
+        )
+
+    def _beginning(self, task: str) -> str:
+        pair = self.pairs[task]
+        branch = f"branch {pair.branch.name}" if pair.branch.name else "the only branch"
+        return f"{branch} with {'a new' if pair.is_new_fitting else 'its'} fitting net"
 
     def of_the_base(self) -> Iterator[Fate]:
         """Yield the fate of every tensor of the base that the new model has no use for, shared ones once."""
@@ -118,7 +129,8 @@ class _Work:
                 continue
             found = [Name.parse(text) for text in names.get(tensor.name, [tensor.name])]
             name = next((name for name in found if name.branch in by_branch), None)
-            yield by_branch[name.branch].unused(tensor, name) if name else self._of_another_branch(tensor)
+            reshaped = self._reshaped.get(tensor.name)
+            yield by_branch[name.branch].unused(tensor, name, reshaped) if name else self._of_another_branch(tensor)
 
     def _of_another_branch(self, tensor: TensorFacts) -> Fate:
         name = Name.parse(tensor.name)
@@ -147,27 +159,13 @@ class _Work:
 
     def function_changes(self, fates: list[Fate]) -> list[FunctionChange]:
         """Return what changes the function of the same weights, shared sections once."""
-        shaping: dict[str, set[str]] = {task: set() for task in self.pairs}
-        for fate in fates:
-            if fate.deviation and fate.deviation.kind == "layer":
-                shaping[fate.deviation.section.task or SINGLE].update(fate.deviation.keys)
+        deviations = [fate.deviation for fate in fates if fate.deviation and fate.deviation.kind == "layer"]
+        shaping = {deviation.section.pointer(at) for deviation in deviations for at in deviation.keys}
         found: dict[str, FunctionChange] = {}
-        for task, pair in self.pairs.items():
-            for change in _changes(pair, shaping[task], self.base.name):
+        for pair in self.pairs.values():
+            for change in pair.function_changes(shaping):
                 found.setdefault(change.pointer, change)
         return list(found.values())
-
-
-def _changes(pair: Pair, shaping: set[str], base: str) -> list[FunctionChange]:
-    return function_changes(
-        pair.section,
-        pair.branch.model,
-        pair.found,
-        pair.types,
-        base_name=base,
-        shaping=shaping,
-        is_new_fitting=pair.is_new_fitting,
-    )
 
 
 def _plan(start: Start, base: Base, tensors: list[PlannedTensor], changes: list[FunctionChange]) -> TransferPlan:

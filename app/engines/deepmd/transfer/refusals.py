@@ -7,6 +7,7 @@ from typing import Any, Literal
 from app.engines.deepmd.transfer.sections import Section, submitted
 from app.engines.documents import dotted, short
 from app.wire.jobs import Origin
+from app.wire.models import TensorFacts
 from app.wire.problems import Problem
 from app.wire.transfer import PlannedTensor
 
@@ -26,8 +27,8 @@ class Deviation:
     keys: tuple[str, ...]
     """The keys responsible, as places in the model section."""
     base_values: tuple[Json, ...]
-    base_shape: Sequence[int] | None
-    """None: the base has no such tensor."""
+    counterpart: TensorFacts | None = None
+    """The base's tensor, of another shape; None: the base has none."""
 
 
 @dataclass
@@ -39,17 +40,24 @@ class Refusal:
 
 
 def refuse(
-    deviations: Sequence[tuple[PlannedTensor, Deviation]], origins: Mapping[str, Origin], base: str
+    deviations: Sequence[tuple[PlannedTensor, Deviation]],
+    origins: Mapping[str, Origin],
+    base: str,
+    *,
+    on_mismatch: Literal["error", "adapt"],
 ) -> list[Problem]:
     """Return one problem for each set of keys."""
     refusals: dict[tuple[str, ...], Refusal] = {}
+    told = {deviation.counterpart.name for _, deviation in deviations if deviation.counterpart}
     for tensor, deviation in deviations:
+        if tensor.verb == "unused" and tensor.name in told:
+            continue
         places = tuple(deviation.section.pointer(at) for at in deviation.keys)
         refusals.setdefault(places, Refusal(deviation)).tensors.append((tensor, deviation))
-    return [_problem(refusal, origins, base) for refusal in refusals.values()]
+    return [_problem(refusal, origins, base, adapts=on_mismatch == "adapt") for refusal in refusals.values()]
 
 
-def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str) -> Problem:
+def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str, *, adapts: bool) -> Problem:
     deviation = refusal.deviation
     section = deviation.section
     places = [section.pointer(at) for at in deviation.keys]
@@ -58,8 +66,8 @@ def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str) -> Prob
         code="transfer-mismatch",
         message=f"{values(deviation, base)}: {_tensors(refusal, base)}",
         pointer=written[0] if written else "/start/base",
-        hint=_hint(refusal, places),
-        allow=[dotted(place) for place in places] if deviation.kind == "layer" and places else None,
+        hint=_hint(refusal, places, adapts=adapts),
+        allow=[dotted(place) for place in places] if adapts and deviation.kind == "layer" and places else None,
     )
 
 
@@ -79,19 +87,19 @@ def _tensors(refusal: Refusal, base: str) -> str:
     more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
     count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
     # A tensor that both have says most: its two shapes.
-    tensor, deviation = min(tensors, key=lambda pair: pair[0].verb == "unused" or pair[1].base_shape is None)
+    tensor, deviation = min(tensors, key=lambda pair: pair[0].verb == "unused" or pair[1].counterpart is None)
     return f"{count} would not be copied ({names}{more}); {_shapes(tensor, deviation, base)}"
 
 
 def _shapes(tensor: PlannedTensor, deviation: Deviation, base: str) -> str:
     if tensor.verb == "unused":
         return f"{tensor.name} has shape {tensor.shape} in {base}, and the new model has no such tensor"
-    if deviation.base_shape is None:
+    if deviation.counterpart is None:
         return f"{tensor.name} has shape {tensor.shape}, and {base} has no such tensor"
-    return f"{tensor.name} has shape {tensor.shape}, in {base} {list(deviation.base_shape)}"
+    return f"{tensor.name} has shape {tensor.shape}, in {base} {deviation.counterpart.shape}"
 
 
-def _hint(refusal: Refusal, places: Sequence[str]) -> str:
+def _hint(refusal: Refusal, places: Sequence[str], *, adapts: bool) -> str:
     deviation = refusal.deviation
     if deviation.kind != "layer":
         return 'Write "on_mismatch": "adapt" under start: it lets what depends on the types, and output layers, differ.'
@@ -100,7 +108,8 @@ def _hint(refusal: Refusal, places: Sequence[str]) -> str:
         values = ", ".join(map(short, deviation.base_values))
         remedies.append(f"write the base's {'value' if len(places) == 1 else 'values'} ({values})")
         allow = ", ".join(f'"{dotted(place)}"' for place in places)
-        remedies.append(f'accept new weights there with "allow": [{allow}] under start')
+        mode = "" if adapts else '"on_mismatch": "adapt" and '
+        remedies.append(f'accept new weights there with {mode}"allow": [{allow}] under start')
     else:
         remedies.append("register the base again from the file that DeePMD-kit wrote")
     if all("fitting_net" in tensor.name for tensor, _ in refusal.tensors):

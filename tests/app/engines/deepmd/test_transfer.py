@@ -30,7 +30,7 @@ def _submitted(case: dict[str, Any]) -> dict[str, Any]:
     training: dict[str, Any] = {"numb_steps": 10, **DATA_SECTION}
     config = {"model": model, "training": training, **REST}
     if "model_dict" in model:
-        training = {"numb_steps": 10, "data_dict": {task: DATA_SECTION for task in model["model_dict"]}}
+        training = {"numb_steps": 10, "data_dict": dict.fromkeys(model["model_dict"], DATA_SECTION)}
         config = {"model": model, "training": training, "learning_rate": REST["learning_rate"]}
         config["loss_dict"] = {task: {} for task in model["model_dict"]}
     return config
