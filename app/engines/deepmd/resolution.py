@@ -129,9 +129,9 @@ def _check_numbers(draft: Draft, layers: Layered, inherited: Inherited) -> None:
     assert draft.base is not None
     for at in inherited.untranslatable:
         path = place(draft.config, at)
-        if not layers.is_ended(at) and not isinstance(draft.get(*path), list):
+        if not layers.is_ended(at) and draft.source(*path) is None:
             message = f"is needed: {draft.base.name} counts the neighbours of each element, and type_map has new ones"
-            hint = "Write one number of neighbours for each element of type_map, in its order."
+            hint = 'Write one number of neighbours for each element of type_map, or "auto" to have them counted.'
             draft.refuse("missing-key", path, message, hint)
 
 
