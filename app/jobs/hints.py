@@ -1,7 +1,7 @@
 """What a training will take, as far as its config and the list of its model's tensors tell."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from app.engines.base import DatasetFacts, Engine
 from app.wire.jobs import CostHints, Resolution
@@ -20,9 +20,14 @@ def hints(
     return CostHints(
         steps=resolution.total_steps,
         frames=_frames(engine, resolution, {f"{one.name}@{one.version}": one for one in datasets}),
-        parameters=_numbers(trained) if inventory else None,
-        checkpoint_bytes=_bytes(own) + ADAM_COPIES * _bytes(trained) if inventory else None,
+        parameters=sum(math.prod(tensor.shape) for tensor in trained) if _is_known(trained) else None,
+        checkpoint_bytes=_bytes(own) + ADAM_COPIES * _bytes(trained) if _is_known(own) else None,
     )
+
+
+def _is_known(tensors: Sequence[TensorFacts]) -> bool:
+    """Return whether these are all there, and none has a size that only the data will tell (-1: `sel: auto`)."""
+    return bool(tensors) and all(size >= 0 for tensor in tensors for size in tensor.shape)
 
 
 def _frames(engine: Engine, resolution: Resolution, datasets: Mapping[str, DatasetFacts]) -> int:
@@ -33,10 +38,6 @@ def _frames(engine: Engine, resolution: Resolution, datasets: Mapping[str, Datas
             systems = datasets[f"{use.ref.name}@{use.ref.version}"].systems
             total += sum(one.frames for one in systems if use.ref.system in (None, one.name))
     return total
-
-
-def _numbers(tensors: Iterable[TensorFacts]) -> int:
-    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _bytes(tensors: Iterable[TensorFacts]) -> int:
