@@ -171,6 +171,21 @@ def test_a_followed_reproduction_that_diverges_fails(
     assert (lines[-1]["verdict"], lines[-1]["divergence"]["step"]) == ("diverged", 777)
 
 
+def test_on_a_terminal_the_words_stand_below_the_bar(
+    server: Server, worker: SimulatedWorker, attempt: SimulatedAttempt
+) -> None:
+    train(attempt, 1000)
+    end(attempt)
+    thread = train_reproduction(server, worker, number(attempt))
+    command = [sys.executable, "-m", "app.cli.main", "reproduce", str(number(attempt)), "--follow"]
+    environment = {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token(), "FORCE_COLOR": "1", "COLUMNS": "120"}
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    thread.join()
+    assert done.returncode == 0, done.stderr
+    assert "identical so far (240 steps)" in done.stdout
+    assert "reproduction of water" in done.stdout
+
+
 def test_ctrl_c_ends_the_following_and_not_the_job(server: Server, attempt: SimulatedAttempt) -> None:
     command = [sys.executable, "-m", "app.cli.main", "reproduce", str(number(attempt)), "--follow"]
     environment = os.environ | {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token()}
