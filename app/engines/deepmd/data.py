@@ -212,7 +212,7 @@ def _check_unheard(draft: Draft, path: Path, names: Sequence[str]) -> None:
     assert draft.base is not None
     if names:
         message = f"names {', '.join(names)}, which neither {draft.base.name} knows nor any training system has"
-        draft.refuse("unknown-element", path, message, "Remove it, or add data that have it.")
+        draft.refuse("element-not-in-base", path, message, "Remove it, or add data that have it.")
 
 
 def _check_labels(draft: Draft, path: Path, task: str, systems: Sequence[System]) -> None:

@@ -76,7 +76,8 @@ class Draft:
         at = nearest(self.submitted, self.way.back(pointer(*path)).pointer)
         if self.base and self.is_inherited(*path):
             message = f"{message} ({self.base.name} has it so)"
-            hint = f"Write another value here, or choose another base. {hint or ''}".rstrip()
+            more = "" if hint is None or hint.startswith("Remove it") else hint
+            hint = f"Write another value here, or choose another base. {more}".rstrip()
         problem = Problem(code=code, message=f"{self.name(*path)} {message}", pointer=at, hint=hint)
         if problem not in self.problems:
             self.problems.append(problem)

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.engines.base import Base
 from app.engines.deepmd.base_layer import SELECTIONS
+from app.engines.deepmd.draft import counted
 from app.engines.deepmd.inherit import Inherited
 from app.engines.deepmd.schema import defaults
 from app.engines.documents import is_branch, leaves, lookup, parts, pointer
@@ -89,7 +90,7 @@ def _applying(base: Json, explicit: Json, at: str, ended: dict[str, str]) -> Jso
         if len(base) == len(explicit):
             pairs = enumerate(zip(base, explicit, strict=True))
             return [_applying(one, other, at + pointer(index), ended) for index, (one, other) in pairs]
-        ended[at] = f"has {len(explicit)} parts, not {len(base)} as in the base"
+        ended[at] = f"has {counted(len(explicit), 'part')}, not {len(base)} as in the base"
         return []
     return base
 

@@ -52,7 +52,7 @@ def _models() -> dict[str, Any]:
 def model(name: str) -> Base:
     """Return a base model of models.yaml."""
     entry = _models()[name]
-    facts = _of_a_job(entry) if "from" in entry else _of_a_file(entry)
+    facts = run(entry) if "from" in entry else _of_a_file(entry)
     return Base(name, (name.encode().hex() * 64)[:64], facts)
 
 
@@ -80,7 +80,8 @@ def _branch(name: str, section: dict[str, Any]) -> BranchFacts:
     return BranchFacts(name=name, type_map=section.get("type_map", []), model=complete, parameters=0)
 
 
-def _of_a_job(entry: dict[str, Any]) -> BaseFacts:
+def run(entry: dict[str, Any]) -> BaseFacts:
+    """Return what a checkpoint of a job of Cairn's holds: an entry of models.yaml with `from` and `step`."""
     answer = resolve_input(change(base(entry["from"]), entry.get("set", {}), entry.get("remove", [])))
     assert isinstance(answer, Resolution), answer
     config = change(answer.config, entry.get("config", {}), [])

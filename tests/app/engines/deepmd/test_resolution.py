@@ -17,6 +17,7 @@ from deepmd.utils.data_system import prob_sys_size_ext, process_sys_probs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.engines.base import Base
 from app.engines.deepmd import ENGINE
 from app.engines.deepmd.batches import batches_per_epoch
 from app.engines.deepmd.schedule import effective_decay_steps
@@ -24,7 +25,7 @@ from app.engines.documents import leaves, lookup, pointer
 from app.wire.datasets import SystemSummary
 from app.wire.jobs import Resolution
 from app.wire.problems import Problem
-from tests.app.engines.deepmd.support import all_datasets, base, change, model, resolve_input
+from tests.app.engines.deepmd.support import all_datasets, base, change, model, resolve_input, run
 
 MODERN = ("copper", "dpa1", "dpa2", "dpa3", "hybrid", "tasks")
 ALL = (*MODERN, "v1")
@@ -130,6 +131,17 @@ def test_key_order_does_not_matter_with_a_base(name: str) -> None:
     config, first = begun(name)
     _, second = begun(name, dict(reversed(config.items())))
     assert (first.digest, first.origins) == (second.digest, second.origins)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_input_resumes_what_was_trained_with_it(name: str) -> None:
+    first = resolved(name)
+    source = Base("run@1", "1" * 64, run({"from": name, "step": 1}))
+    second = resolve_input(base(name), source=source, mode="resume", base="run@1")
+    assert isinstance(second, Resolution), second
+    assert second.config == first.config
+    assert second.seeds == first.seeds
+    assert second.warnings == first.warnings
 
 
 @pytest.mark.parametrize("name", ALL)
