@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from app.engines.deepmd.inventory import order as inventory_order
 from tests.worker.engines.deepmd import model_files
 from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.deepmd.test_deepmd_stock import _dp
 from worker.engines.base import RefusedFile
 from worker.engines.deepmd import errands
 
@@ -191,3 +193,39 @@ def test_nothing_of_the_models_numbers_depends_on_chance(water, tmp_path):
     first = inspect(water, tmp_path)
     torch.manual_seed(2)
     assert inspect(water, tmp_path) == first
+
+
+# --- what stock writes ------------------------------------------------------------------------------------------------
+
+
+def _train(config, data_root, where, *options):
+    """Train with stock `dp --pt` and return the checkpoint it leaves."""
+    text = json.dumps(config).replace("dataset:cu@1", str(data_root / "cu@1"))
+    (where / "input.json").write_text(text)
+    _dp("train", "input.json", *options, cwd=where)
+    return where / "model.ckpt-3.pt"
+
+
+def test_what_stock_trains_and_freezes_is_inspected(data_root, tmp_path):
+    checkpoint = _train(make_config("se_e2_a", steps=3), data_root, tmp_path)
+    _dp("freeze", "-c", checkpoint, "-o", "frozen.pth", cwd=tmp_path)
+    facts = errands.inspect(checkpoint, "model.ckpt-3.pt")
+    assert (facts.step, facts.has_optimizer, facts.architecture, facts.warnings) == (3, True, "se_e2_a", [])
+    assert all(isinstance(number, int) for number in facts.branches[0].model["descriptor"]["sel"])
+    assert errands.inspect(tmp_path / "frozen.pth", "frozen.pth").tensors == facts.tensors
+
+
+def test_what_stock_trains_for_several_tasks_is_inspected(data_root, tmp_path):
+    checkpoint = _train(make_multi_task_config(steps=3), data_root, tmp_path, "--skip-neighbor-stat")
+    facts = errands.inspect(checkpoint, "model.ckpt-3.pt")
+    assert (facts.step, facts.architecture, facts.warnings) == (3, "se_atten_v2, 2 tasks", [])
+    assert facts.parameters < sum(branch.parameters for branch in facts.branches)
+
+
+def test_a_checkpoint_of_cairns_is_inspected(straight):
+    [path] = (straight.checkpoints / "step-8").glob("*.pt")
+    facts = errands.inspect(path, path.name)
+    assert (facts.form, facts.step, facts.library) == ("Cairn checkpoint", 8, "deepmd-kit 3.2.0")
+    spec = straight.read_spec()
+    assert (facts.config, facts.seed, facts.seeds) == (spec.config, spec.seed, spec.seeds)
+    assert facts.warnings == []
