@@ -17,6 +17,7 @@ from app.tables import Attempt, BaseModel, Errand, Job, Worker
 from app.tables.base import now
 from app.wire.jobs import JobSubmit
 from tests.app.jobs.conftest import inspect, list_tensors, register, waiting
+from tests.app.simulated import add_worker
 
 pytestmark = pytest.mark.usefixtures("stub", "hurried")
 
@@ -537,3 +538,43 @@ def test_a_check_counts_frames_of_training_data_only(client, app, stub, copper):
 def test_data_of_another_engine_is_told_at_its_place(client, copper):
     answer = client.post("/api/v1/jobs", json={"engine": "stub", "config": {"test": ["dataset:copper"]}})
     assert problems(answer).keys() == {"/config/test/0"}
+
+
+# --- the same with DeePMD-kit's own half ------------------------------------------------------------------------------
+
+
+def test_a_deepmd_training_is_resumed_by_saying_only_how_long(client, app, worker_client, submit):
+    first = submit(seed=11)
+    deepmd = add_worker(worker_client, "one")
+    attempt = deepmd.claim(first["id"])
+    attempt.checkpoint(400)
+    attempt.end("interrupted", 400)
+    client.post(f"/api/v1/jobs/{first['id']}/cancel")
+    start = {"mode": "resume", "base": f"job:{first['id']}"}
+    longer = {"config": {"training": {"numb_steps": 2000}}, "start": start}
+    assert problems(client.post("/api/v1/jobs", json=longer))["/start/base"]["code"] == "base-not-ready"
+    model = first["resolved"]["model"]
+    found = {
+        "engine": "deepmd",
+        "branches": [{"name": "", "type_map": ["Cu"], "model": model, "parameters": 6}],
+        "config": first["resolved"],
+        "step": 400,
+        "seed": 11,
+        "seeds": first["seeds"],
+        "has_optimizer": True,
+    }
+    inspect(app, deepmd, **found)
+    job = client.post("/api/v1/jobs", json=longer).json()
+    assert job["state"] == "queued", job
+    assert job["resolved"]["model"] == model
+    assert job["datasets"] == ["dataset:copper@1"]
+    assert job["origins"]["/model/descriptor/rcut"]["origin"] == "base"
+    assert job["origins"]["/training/numb_steps"]["origin"] == "explicit"
+    assert (job["seed"], job["progress"]["step"], job["progress"]["total_steps"]) == (11, 400, 2000)
+    assert deepmd.claim(job["id"]).claim["resume_from"]["step"] == 400
+    shorter = {"config": {"training": {"numb_steps": 300}}, "start": start}
+    assert problems(client.post("/api/v1/jobs", json=shorter)).keys() == {"/config/training/numb_steps"}
+    diff = client.get(f"/api/v1/jobs/{first['id']}/diff/{job['id']}").json()
+    assert "/training/numb_steps" in {one["pointer"] for one in diff["values"]}
+    found = client.get("/api/v1/jobs", params={"where": ["base:descriptor.rcut = 5", "numb_steps = 2000"]}).json()
+    assert [one["id"] for one in found["items"]] == [job["id"]]
