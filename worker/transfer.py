@@ -60,7 +60,7 @@ def _of_one(planned: PlannedTensor, new: Tensors, base: Tensors) -> Iterator[str
         if planned.verb in ("copied", "remapped"):
             yield f"{planned.name} is to be {planned.verb}, but from nowhere."
     elif planned.source not in base:
-        yield f"{planned.source} is not in {sorted(base)[:3]} … of the base."
+        yield f"the base has no tensor {planned.source}."
     elif list(base[planned.source].shape) != planned.source_shape:
         yield f"{planned.source} of the base has shape {list(base[planned.source].shape)}, not {planned.source_shape}."
 

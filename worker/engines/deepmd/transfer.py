@@ -18,6 +18,8 @@ from worker.failures import TrainingFailure
 
 BIAS = ".atomic_model.out_bias"
 DISTANCE = ".min_nbor_dist"
+_OF_THE_DATA = (".mean", ".stddev", ".out_bias", ".out_std")
+"""Tensors that a training from scratch takes from statistics of its data."""
 
 
 class TrainerWithoutStatistics(Trainer):  # type: ignore[misc]
@@ -30,7 +32,7 @@ class TrainerWithoutStatistics(Trainer):  # type: ignore[misc]
 def needs_statistics(plan: TransferPlan) -> bool:
     """Return whether any number must come from statistics of the new data as in a training from scratch."""
     return any(
-        tensor.component in ("statistics", "output bias")
+        tensor.name.endswith(_OF_THE_DATA)
         and (tensor.verb == "reinitialised" or (tensor.verb == "remapped" and _has_new(tensor.maps)))
         for tensor in plan.tensors
     )

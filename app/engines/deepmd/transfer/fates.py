@@ -1,7 +1,7 @@
 """What becomes of one tensor: of the new model, or of the base alone."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -49,11 +49,16 @@ class Pair:
     base_name: str
     mode: str
     is_new_fitting: bool
+    _said: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def types(self) -> Types:
         """The types of both."""
         return Types(tuple(self.section.model["type_map"]), tuple(self.branch.model["type_map"]))
+
+    @cached_property
+    def _other_types(self) -> str:
+        return f"the type map {short(list(self.types.new))} instead of {short(list(self.types.base))}"
 
     @cached_property
     def found(self) -> list[Difference]:
@@ -66,7 +71,7 @@ class Pair:
 
     @property
     def _measures_neighbours(self) -> bool:
-        return any(isinstance(value, str) and value.startswith("auto") for value in self.section.leaves().values())
+        return any(isinstance(value, str) and value.startswith("auto") for value in self.section.values.values())
 
     def function_changes(self, shaping: Collection[str]) -> list[FunctionChange]:
         """Return what makes another function of the same weights; places in `shaping` have shown in shapes already."""
@@ -155,7 +160,7 @@ class Pair:
             why = "the neighbour slots differ, and the statistics are the same for all slots of a neighbour type"
         else:
             planned.adds_input = adds_input(name, self.section.model)
-            why = f"the type map {short(list(self.types.new))} instead of {short(list(self.types.base))}"
+            why = self._other_types
             if any(NEW in item.indices for item in maps):
                 why += f"; new: {', '.join(self.types.added)}"
         planned.key = self.section.pointer(keys[0]) if keys else None
@@ -185,8 +190,15 @@ class Pair:
         kind: Kind = "output" if shapes and self._is_output(name) else "layer"
         deviation = self._deviation(kind, keys, counterpart)
         planned.key = self.section.pointer(keys[0]) if keys else None
-        planned.reason = values(deviation, self.base_name)
+        planned.reason = self._in_words(deviation)
         return Fate(planned, deviation)
+
+    def _in_words(self, deviation: Deviation) -> str:
+        """Return the keys responsible and both values; thousands of tensors may have the same."""
+        known = self._said.get(deviation.keys)
+        if known is None:
+            known = self._said[deviation.keys] = values(deviation, self.base_name)
+        return known
 
     def _is_output(self, name: Name) -> bool:
         """Return whether a tensor is of the fitting net's last layer in both models."""
@@ -230,7 +242,7 @@ class Pair:
         if planned.reason is not None:
             return Fate(planned)
         if reshaped is not None:
-            planned.reason = values(reshaped, self.base_name)
+            planned.reason = self._in_words(reshaped)
             planned.key = self.section.pointer(reshaped.keys[0]) if reshaped.keys else None
             return Fate(planned, reshaped)
         if self._corresponds(name) and source_name(name, self.branch.model, self.types.backwards()) is None:

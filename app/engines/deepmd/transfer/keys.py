@@ -83,7 +83,7 @@ def differences(section: Section, base: Mapping[str, Json]) -> list[Difference]:
 
     What begins a training is left out, and so is what has no counterpart: the rest of another descriptor, say.
     """
-    ours = section.leaves()
+    ours = section.values
     theirs = dict(leaves(translated(base, ours["/type_map"])))
     places = [at for at in ours | theirs if _counts(at)]
     found = [Difference(at, ours.get(at), theirs.get(at)) for at in places if ours.get(at) != theirs.get(at)]

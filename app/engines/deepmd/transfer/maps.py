@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE
@@ -25,7 +26,7 @@ class Types:
     new: tuple[str, ...]
     base: tuple[str, ...]
 
-    @property
+    @cached_property
     def indices(self) -> list[int]:
         """By new type: its number in the base, or NEW."""
         return [self.base.index(name) if name in self.base else NEW for name in self.new]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE
@@ -10,7 +11,7 @@ from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE
 Json = Any
 
 _BRANCH = re.compile(r"model\.([^.]+)\.(.+)", re.DOTALL)
-_NETWORK = re.compile(r"(.*\.(?:filter_layers(?:_strip)?\.networks|compress_info|compress_data)\.)(\d+)((?:\..+)?)")
+_NETWORK = re.compile(r"(\.(?:filter_layers(?:_strip)?\.networks|compress_info|compress_data)\.)(\d+)(?=\.|$)")
 _MEMBER = re.compile(r"descrpt_list\.(\d+)\.(.+)")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 _SUBSECTIONS = {
@@ -43,18 +44,18 @@ class Name:
     def __str__(self) -> str:
         return f"model.{self.branch}.{self.path}"
 
-    @property
+    @cached_property
     def leaf(self) -> str:
         """The last part."""
         return self.path.rpartition(".")[2]
 
-    @property
+    @cached_property
     def member(self) -> int | None:
         """Which member of a hybrid descriptor it belongs to."""
         match = _MEMBER.match(self._in_descriptor)
         return int(match[1]) if match else None
 
-    @property
+    @cached_property
     def section(self) -> str:
         """Where the keys that shape it stand, as a place in the model section: `/descriptor/repformer`."""
         if self.path.startswith("atomic_model.fitting_net."):
@@ -68,7 +69,7 @@ class Name:
         sub = _SUBSECTIONS.get(inner.partition(".")[0])
         return f"{at}/{sub}" if sub else at
 
-    @property
+    @cached_property
     def component(self) -> str:
         """The part of the model, as people call it."""
         if self.leaf in OUTPUT_BIAS or self.leaf == "bias_atom_e":
@@ -84,23 +85,23 @@ class Name:
         """Whether it is trained, as far as a name tells."""
         return self.leaf not in _BUFFERS and ".compress_" not in self.path
 
-    @property
+    @cached_property
     def network(self) -> int | None:
         """The number of its network in a collection."""
-        match = _NETWORK.fullmatch(self.path)
+        match = _NETWORK.search(self.path)
         return int(match[2]) if match else None
 
     def with_network(self, number: int) -> "Name":
         """Return the name of the same tensor of another network."""
-        return Name(self.branch, _NETWORK.sub(rf"\g<1>{number}\g<3>", self.path))
+        return Name(self.branch, _NETWORK.sub(rf"\g<1>{number}", self.path))
 
-    @property
+    @cached_property
     def layer(self) -> int | None:
         """The number of its layer, where it has one; of nested ones the innermost."""
         found = _LAYER.findall(self.path)
         return int(found[-1]) if found else None
 
-    @property
+    @cached_property
     def _in_descriptor(self) -> str:
         prefix = "atomic_model.descriptor."
         return self.path[len(prefix) :] if self.path.startswith(prefix) else ""

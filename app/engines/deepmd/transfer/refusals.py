@@ -73,7 +73,7 @@ def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str, *, adap
 
 def values(deviation: Deviation, base: str) -> str:
     """Return the keys responsible and both values, in words."""
-    section, known = deviation.section, deviation.section.leaves()
+    section, known = deviation.section, deviation.section.values
     said = [
         f"{section.name(at)} is {short(known.get(at))}, but {base} has {short(other)}"
         for at, other in zip(deviation.keys, deviation.base_values, strict=True)

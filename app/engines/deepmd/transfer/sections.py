@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from app.engines.deepmd.tasks import SHAREABLE, is_multi_task
@@ -35,8 +36,9 @@ class Section:
         per_task = pointer("model", "model_dict", self.task) if self.task else "/model"
         return {dotted(self.pointer(at)), dotted(per_task + at), dotted("/model" + at)}
 
-    def leaves(self) -> dict[str, Json]:
-        """Return every value by its place in this section."""
+    @cached_property
+    def values(self) -> dict[str, Json]:
+        """Every value by its place in this section."""
         return dict(leaves(self.model))
 
 

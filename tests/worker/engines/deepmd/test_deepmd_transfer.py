@@ -140,6 +140,34 @@ def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, da
     assert "statistics" in trainer._context.phases
 
 
+def test_a_new_type_of_a_typed_descriptor_gets_its_own_networks(runs, session_runs, data_root):
+    """Its rows of the statistics come from the data, those of the others from the base."""
+    config = make_config(steps=4)
+    config["model"] |= {"type_map": ["Cu", "Au", "Ag"]}
+    config["model"]["descriptor"]["sel"] = [30, 20, 5]
+    base = _file(session_runs.train(config), 4)
+    changed = _inherited(config, base, type_map=["Pt", "Au", "Cu"])
+    changed["model"]["descriptor"]["sel"] = [4, 20, 30]
+    run, found = _make(runs, changed, base, mode="finetune")
+    assert {"copied", "remapped", "reinitialised", "refit", "unused"} == set(found.counts)
+    trainer = _trainer(run)
+    after, before = _weights(trainer), checkpoint_of(session_runs.train(config), 4)["model"]
+    stddev = "model.Default.atomic_model.descriptor.sea.stddev"
+    assert torch.equal(after[stddev][1, 4:24], before[stddev][1, 30:50])
+    assert torch.equal(after[stddev][2, 24:54], before[stddev][0, :30])
+    assert torch.isfinite(after[stddev]).all()
+    network = "model.Default.atomic_model.descriptor.sea.filter_layers.networks.{}.layers.1.matrix"
+    # Centre Au (1), neighbour Cu (2): 1 + 3·2; in the base centre Au (1), neighbour Cu (0): 1.
+    assert torch.equal(after[network.format(7)], before[network.format(1)])
+    assert _train(run)
+
+
+def test_a_new_fitting_net_needs_no_statistics_of_descriptors(runs, straight):
+    base = _file(straight, 8)
+    run, _ = _make(runs, _inherited(make_config(steps=4), base), base, mode="finetune", fitting="new")
+    assert _trainer(run)._context.phases == ["data", "model", "transfer"]
+
+
 def test_automatic_numbers_of_neighbours_are_filled_in(runs, straight):
     base = _file(straight, 8)
     config = _inherited(make_config(steps=4), base, type_map=["Au", "Cu"])

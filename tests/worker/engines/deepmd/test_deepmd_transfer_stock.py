@@ -101,7 +101,7 @@ def test_fine_tuning_from_a_branch_begins_like_stock(runs, session_runs, data_ro
 
 
 def test_a_base_that_stock_trained(runs, data_root, tmp_path):
-    """`dp --pt train` writes it, Cairn reads it, and the bias moves."""
+    """`dp --pt train` writes it, Cairn reads it, and the bias moves. A frozen model has the same weights."""
     config = make_config(steps=2, validation_data=None, save_freq=2)
     config["model"]["descriptor"]["sel"] = [30, 20]
     (tmp_path / "input.json").write_text(json.dumps(_for_stock(config, data_root)))
@@ -113,3 +113,9 @@ def test_a_base_that_stock_trained(runs, data_root, tmp_path):
     trainer = _trainer(run)
     bias = "model.Default.atomic_model.out_bias"
     assert not torch.equal(_weights(trainer)[bias], before[bias][:, [1, 0]])
+
+    _dp("freeze", "-c", file, "-o", "frozen.pth", cwd=tmp_path)
+    frozen, found = _make(runs, _config(file, ["Cu", "Au"]), tmp_path / "frozen.pth", mode="init")
+    assert set(found.counts) == {"copied"}
+    for name, value in _weights(_trainer(frozen)).items():
+        assert torch.equal(value, before[name]), name
