@@ -1,5 +1,6 @@
 """What a config inherits from a base model: which branch, in which type map, and what never."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -18,6 +19,8 @@ ONE_SEL_PER_TYPE = frozenset({"se_e2_a", "se_e2_r", "se_e3"})
 SELECTIONS = ("sel", "nsel", "three_body_sel", "e_sel", "a_sel")
 """Numbers of neighbours, which may be `auto`."""
 
+_AUTO = re.compile(r"auto(?::(?P<ratio>.+))?")
+
 NEVER_INHERITED: dict[str, str] = {
     "seed": "it decided the first weights, which now come from the base",
     "trainable": "it says what a training may change, not what the model is",
@@ -30,6 +33,19 @@ NEVER_INHERITED: dict[str, str] = {
     "info": "it is a record of the base's own training",
 }
 """Keys of a model section that say how a training was begun, with the reason. Only `resume` inherits them."""
+
+
+def is_auto(value: Json) -> bool:
+    """Return whether a number of neighbours is left to the trainer: `auto`, `auto:1.2`."""
+    match = _AUTO.fullmatch(value) if isinstance(value, str) else None
+    return match is not None and (match["ratio"] is None or _is_ratio(match["ratio"]))
+
+
+def _is_ratio(text: str) -> bool:
+    try:
+        return 0 < float(text) < 100
+    except ValueError:
+        return False
 
 
 def branch_of(facts: BaseFacts, start: Start, task: str) -> BranchFacts | None:

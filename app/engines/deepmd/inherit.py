@@ -219,8 +219,8 @@ def _differing(one: Json, other: Json, at: str = "") -> list[str]:
 
 
 def check_shared(inherited: Inherited, shared: Mapping[str, tuple[str, Json]], base: Base | None) -> None:
-    """Refuse a part that tasks share when the base's branches do not agree on it."""
-    if inherited.document is None or base is None:
+    """Refuse a part that tasks share when the branches that they start from do not agree on it."""
+    if inherited.document is None or inherited.sections != ("model",) or base is None:
         return
     for name in sorted({name for name, _ in shared.values()}):
         places = [at for at, (part, _) in shared.items() if part == name and not at.endswith("/type_map")]

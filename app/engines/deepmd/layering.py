@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.engines.base import Base
-from app.engines.deepmd.base_layer import SELECTIONS
+from app.engines.deepmd.base_layer import SELECTIONS, is_auto
 from app.engines.deepmd.draft import counted
 from app.engines.deepmd.inherit import Inherited
 from app.engines.deepmd.schema import defaults
@@ -110,9 +110,9 @@ def _automatic(explicit: Json, base: Json) -> dict[str, Json]:
     found = {}
     for at, value in leaves(explicit):
         key, had = at.rpartition("/")[2], _find(base, at)
-        is_auto = key in SELECTIONS and isinstance(value, str) and value.startswith("auto")
-        is_open = key == "seed" and value is None
-        if (is_auto and isinstance(had, int | list)) or (is_open and had is not None):
+        is_counted = key in SELECTIONS and is_auto(value) and isinstance(had, int | list)
+        is_drawn = key == "seed" and value is None and had is not None
+        if is_counted or is_drawn:
             found[at] = value
     return found
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from deepmd.common import VALID_ACTIVATION, VALID_PRECISION
 
-from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE, SELECTIONS
+from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE, SELECTIONS, is_auto
 from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import NESTED, Draft, Path, counted
 from app.engines.deepmd.elements import SYMBOLS
@@ -107,22 +107,15 @@ def _check_selection(draft: Draft, path: Path, types: int | None) -> None:
 
 
 def _check_auto(draft: Draft, path: Path, text: str) -> None:
-    word, colon, ratio = text.partition(":")
-    if word != "auto" or (colon and not _is_ratio(ratio)):
+    if not is_auto(text):
         draft.refuse("invalid-choice", path, f"cannot be {short(text)}", 'Write numbers, "auto" or "auto:1.2".')
         return
+    ratio = text.partition(":")[2]
     draft.note(
         path,
         "found by the trainer from the neighbour statistics of the training data (largest number of neighbours times "
         f"{ratio or '1.1'}, rounded up to a multiple of 4), and recorded there",
     )
-
-
-def _is_ratio(text: str) -> bool:
-    try:
-        return 0 < float(text) < 100
-    except ValueError:
-        return False
 
 
 def _check_names(draft: Draft, section: Path) -> None:

@@ -9,7 +9,7 @@ from app.engines.base import Base
 from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import Draft, Path, place
 from app.engines.deepmd.layering import Layered
-from app.engines.documents import leaves
+from app.engines.documents import leaves, pointer
 from app.wire.jobs import LosingCandidate
 
 Json = Any
@@ -33,8 +33,9 @@ def check_kept(draft: Draft, layers: Layered, shared: tuple[Mapping[str, Json], 
     `shared` is what tasks share in the submission and in the checkpoint.
     """
     assert draft.base is not None
+    new = _refuse_new_tasks(draft, layers, draft.base)
     for at, candidates in draft.candidates.items():
-        if candidates[0].origin == "explicit" and is_kept(at) and not layers.is_ended(at):
+        if candidates[0].origin == "explicit" and is_kept(at) and not layers.is_ended(at) and not at.startswith(new):
             had = _had(candidates)
             if had is None or had.value != candidates[0].value:
                 as_base = f"but {draft.base.name} was trained with {short(had.value) if had else 'none'}"
@@ -46,9 +47,19 @@ def check_kept(draft: Draft, layers: Layered, shared: tuple[Mapping[str, Json], 
                 "contradicts-base", place(draft.config, at), f"{why}: a resumed training goes on as it is", _HINT
             )
     mine, other = shared
-    for at in sorted(at for at in {*mine, *other} if mine.get(at) != other.get(at)):
+    for at in sorted(at for at in {*mine, *other} if mine.get(at) != other.get(at) and not at.startswith(new)):
         message = f"is not shared as in {draft.base.name}: a resumed training goes on as it is"
         draft.refuse("contradicts-base", place(draft.config, at), message, _HINT)
+
+
+def _refuse_new_tasks(draft: Draft, layers: Layered, base: Base) -> tuple[str, ...]:
+    """Refuse tasks that the checkpoint does not have; return the pointers of their models."""
+    known = _get(layers.base, ("model", "model_dict")) or {}
+    new = [task for task in draft.tasks() if task and task not in known]
+    for task in new:
+        message = f"is no task of {base.name}, which has {', '.join(known)}: a resumed training goes on as it is"
+        draft.refuse("contradicts-base", draft.model(task), message, _HINT)
+    return tuple(pointer(*draft.model(task)) + "/" for task in new)
 
 
 def _had(candidates: list[LosingCandidate]) -> LosingCandidate | None:
