@@ -27,6 +27,7 @@ ORDER, RESULT = "order.json", "result.json"
 
 RESULT_BYTES = 256 << 20
 """Largest result, and largest log: facts of a hundred thousand tensors take some 40 MB."""
+MESSAGE_CHARS = 2000
 
 
 class Order(Message):
@@ -68,7 +69,7 @@ def carry_out(order: Order) -> ErrandResult:
         if is_out_of_memory(error):
             return out_of_memory(order)
         message = f"{_what(order)} failed: {type(error).__name__}: {error}"
-        return refusal("errand-failed", message[:1000], "This is a mistake in Cairn, or a file made to mislead.")
+        return refusal("errand-failed", message, "This is a mistake in Cairn, or a file made to mislead.")
 
 
 def _do(engine: Errands, order: Order) -> dict[str, object]:
@@ -99,8 +100,8 @@ def crashed(order: Order, how: str) -> ErrandResult:
 
 
 def refusal(code: str, message: str, hint: str | None) -> ErrandResult:
-    """Return a result that is a problem."""
-    return ErrandResult(problem=Problem(code=code, message=message, hint=hint))
+    """Return a result that is a problem. Its message may quote what somebody made up: it is cut to a bearable length."""
+    return ErrandResult(problem=Problem(code=code, message=message[:MESSAGE_CHARS], hint=hint))
 
 
 def _what(order: Order) -> str:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 from pathlib import Path
 
@@ -11,7 +12,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _FILES = 256
-_SECRET = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "ACCESS_KEY", "API_KEY", "REDIS_URL")
+_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSPHRASE|CREDENTIALS?|ACCESS_KEY|API_KEY|REDIS_URL|DATABASE_URL)(_|$)")
 
 
 def confine(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
@@ -51,4 +52,4 @@ def _leave_the_network(libc: ctypes.CDLL) -> None:
 
 def without_secrets(environment: dict[str, str]) -> dict[str, str]:
     """Return an environment without the worker's token, the broker's address and whatever else is named like a secret."""
-    return {name: value for name, value in environment.items() if not any(word in name.upper() for word in _SECRET)}
+    return {name: value for name, value in environment.items() if not _SECRET.search(name.upper())}

@@ -20,11 +20,13 @@ from celery import Celery
 
 from app.wire.doorbell import ERRAND_TASK_NAME, errand_queue_name
 from app.wire.models import BaseFacts, Inventory
+from app.wire.worker import Gpu
 from tests.conftest import _redis_program, _wait_for_port, find_free_port
 from tests.worker.engines.deepmd import model_files
 from tests.worker.wire import Answer, Request, Wire, problem, serving
 from worker import celery_app, errands
 from worker.children import Forkserver
+from worker.gpus import Device
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
@@ -390,3 +392,17 @@ def test_a_broker_that_was_away_is_found_again(
                 ring(runtime, errand_id)
                 assert desk.result()[0] == errand_id
                 broker.kill()
+
+
+def test_beside_gpus_errands_have_a_forkserver_of_their_own_without_one(runtime: Runtime, tmp_path: Path) -> None:
+    assert runtime.errand_forkserver() is runtime.forkserver
+    runtime.devices = [Device("GPU-1", Gpu(index=0, name="any", memory_bytes=1))]
+    other = runtime.errand_forkserver()
+    try:
+        assert other is not runtime.forkserver
+        assert runtime.errand_forkserver() is other
+        child = other.spawn("tests.worker.victims:report_device", tmp_path, {}, threading.Event())
+        assert child.wait(PATIENCE_S)
+        assert (tmp_path / "log.txt").read_text().split() == ["cpu", "cpu", "''"]
+    finally:
+        other.close()

@@ -49,7 +49,13 @@ def test_processor_time_ends(forkserver: Forkserver, tmp_path: Path) -> None:
 
 
 def test_secrets_are_told_by_their_names() -> None:
-    plain = {"PATH": "/bin", "DEVICE": "cpu", "OMP_NUM_THREADS": "1", "CAIRN_DATA_DIR": "/data"}
+    plain = {
+        "PATH": "/bin",
+        "DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+        "CAIRN_DATA_DIR": "/data",
+        "TOKENIZERS_PARALLELISM": "1",
+    }
     secret = {
         "CAIRN_WORKER_TOKEN": "a", "CAIRN_REDIS_URL": "b", "AWS_SECRET_ACCESS_KEY": "c", "PGPASSWORD": "d",
     }  # fmt: skip

@@ -77,3 +77,9 @@ def burn(rundir: Path) -> None:
     sandbox.confine(memory_bytes=256 << 20, cpu_s=1, file_bytes=1 << 20)
     while True:
         pass
+
+
+def report_device(rundir: Path) -> None:
+    from deepmd.pt.utils.env import DEVICE
+
+    print(DEVICE, os.environ["DEVICE"], repr(os.environ["CUDA_VISIBLE_DEVICES"]))

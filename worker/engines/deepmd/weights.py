@@ -215,17 +215,17 @@ def _stock_step(extra: Mapping[str, Any]) -> int | None:
 
 def _own(cairn: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Cairn writes beside the weights."""
-    config = cairn.get("config")
+    config, seed, seeds = cairn.get("config"), cairn.get("seed"), cairn.get("seeds")
     versions = cairn.get("versions", {})
     try:
         return {
             "step": int(cairn["step"]),
             "library": f"deepmd-kit {versions['deepmd-kit']}" if "deepmd-kit" in versions else None,
-            "config": json.loads(config) if isinstance(config, str) else config,
-            "seed": cairn.get("seed"),
-            "seeds": dict(cairn["seeds"]) if cairn.get("seeds") is not None else None,
+            "config": dict(json.loads(config) if isinstance(config, str) else config) if config is not None else None,
+            "seed": int(seed) if seed is not None else None,
+            "seeds": {str(name): int(value) for name, value in seeds.items()} if seeds is not None else None,
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"What Cairn wrote into this checkpoint cannot be read: {type(error).__name__}: {error}"
         raise RefusedFile(message, _ANEW) from error
 

@@ -95,6 +95,12 @@ def test_an_older_checkpoint_of_cairns_has_no_config(water, tmp_path):
     assert (found.step, found.config, found.seed, found.seeds) == (3, None, None, None)
 
 
+@pytest.mark.parametrize("wrong", [{"config": "[1"}, {"config": 3}, {"seed": "x"}, {"seeds": [1]}, {"step": None}])
+def test_what_cairn_could_not_have_written_is_refused(water, tmp_path, wrong):
+    own = {"format": 1, "step": 3} | wrong
+    assert "What Cairn wrote into this checkpoint cannot be read" in refusal(saved(water | {"cairn": own}, tmp_path))
+
+
 def test_a_bare_state_dict_with_its_section_is_read(water, tmp_path):
     assert weights.read(saved(water["model"], tmp_path)).tensors.keys() == water["model"].keys() - {"_extra_state"}
 
