@@ -134,5 +134,8 @@ class Engine(Protocol):
         library would have written under this resolved config.
         """
 
+    def component(self, tensor: str) -> str:
+        """Return the part of a model that a tensor belongs to, as its name tells; with tasks `TASK: PART`."""
+
     def learning_curve_name(self) -> str:
         """Return that file's usual name."""

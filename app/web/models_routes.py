@@ -9,6 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.artifacts.store import Blobs
 from app.auth import CurrentUser
 from app.db import ReadSession, reading, transaction
+from app.engines import registry
 from app.models import service
 from app.web import tensors, tree
 from app.web.data_routes import engine_names
@@ -38,7 +39,8 @@ def show_model(request: Request, _: CurrentUser, session: ReadSession, ref: str)
     """One version of a base model; without a version in the address, the newest."""
     model = service.detail(session, service.get(session, ref))
     of_that_name = service.listed(session, name=model.name, limit=200).items
-    lines = tensors.rows(model.facts.tensors, model.branches) if model.facts else []
+    engine = registry.get(model.engine)
+    lines = tensors.rows(model.facts.tensors, engine.component) if model.facts and engine else []
     page = ModelPage(
         model=model,
         versions=[other.version for other in of_that_name if other.name == model.name],

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution
 from app.engines.deepmd import data, inventory, lcurve, naming, resolution, schema, transfer
+from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
@@ -69,6 +70,13 @@ class DeepmdEngine:
     ) -> Iterator[str]:
         """Yield the lines of `lcurve.out`."""
         return lcurve.lines(config, steps, columns)
+
+    def component(self, tensor: str) -> str:
+        """Return the part of a model that a tensor belongs to, as its name tells; with tasks `TASK: PART`."""
+        if not tensor.startswith("model.") or tensor.count(".") < 2:
+            return "other"
+        name = Name.parse(tensor)
+        return name.component if name.branch == SINGLE else f"{name.branch}: {name.component}"
 
     def learning_curve_name(self) -> str:
         """Return that file's usual name."""

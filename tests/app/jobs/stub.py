@@ -131,6 +131,9 @@ class StubEngine:
     ) -> Iterator[str]:
         return iter(())
 
+    def component(self, tensor: str) -> str:
+        return "descriptor"
+
     def learning_curve_name(self) -> str:
         return "stub.out"
 

@@ -220,7 +220,7 @@ MODEL = ModelView(
     branches=[EVIL],
     problem=Problem(code="p", message=EVIL, hint=EVIL),
 )
-LINES = tensors.rows(FACTS.tensors)
+LINES = tensors.rows(FACTS.tensors, lambda name: f"part of {name}")
 DIFFERENCE = LeafDifference(
     pointer=EVIL,
     left=EVIL,

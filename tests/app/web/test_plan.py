@@ -1,7 +1,7 @@
 """Transfer plans by component and fate, and the tensors of a base model."""
 
+from app.engines.deepmd.engine import ENGINE
 from app.web import plan, tensors
-from app.wire.models import TensorFacts
 from app.wire.transfer import PlannedTensor
 from tests.app.web import seeding_models
 
@@ -38,24 +38,26 @@ def test_tasks_and_shapes_that_are_not_known_yet_are_kept_apart() -> None:
 
 def test_other_names_of_a_tensor_are_folded_in_and_numbers_counted_once() -> None:
     found = seeding_models.facts(["O", "H"])
-    lines = tensors.rows(found.tensors)
+    lines = tensors.rows(found.tensors, ENGINE.component)
     assert len(lines) == 13
     assert len(found.tensors) == 25
-    assert [line.aliases for line in lines if line.component == "out_bias"] == [[]]
-    assert all(len(line.aliases) == 1 for line in lines if line.component != "out_bias")
+    assert [line.aliases for line in lines if line.component == "output bias"] == [[]]
+    assert all(len(line.aliases) == 1 for line in lines if line.component != "output bias")
     counts = tensors.components(lines)
     assert [(count.name, count.tensors, count.parameters) for count in counts] == [
         ("descriptor", 6, 6450),
         ("fitting_net", 6, 15_951 + 50),
-        ("out_bias", 1, 0),
+        ("output bias", 1, 0),
     ]
 
 
-def test_components_of_several_branches_and_of_one_tensor_are_named() -> None:
-    names = ["model.A.x.descriptor.w", "model.A.x.fitting_net.w", "model.B.x.descriptor.w", "model.B.x.bias"]
-    facts = [TensorFacts(name=name, shape=[2], dtype="float64") for name in names]
-    found = [line.component for line in tensors.rows(facts, ["A", "B"])]
-    assert found == ["A: descriptor", "A: fitting_net", "B: descriptor", "B: bias"]
-    assert [line.component for line in tensors.rows(facts[:2])] == ["descriptor", "fitting_net"]
-    assert [line.component for line in tensors.rows(facts[:1])] == ["w"]
-    assert tensors.rows([]) == []
+def test_components_are_named_as_people_call_them() -> None:
+    names = {
+        "model.Default.atomic_model.descriptor.repflows.layers.0.matrix": "descriptor",
+        "model.Default.atomic_model.descriptor.mean": "statistics",
+        "model.Default.atomic_model.out_bias": "output bias",
+        "model.H2O.atomic_model.fitting_net.filter_layers.networks.0.layers.0.bias": "H2O: fitting_net",
+        "model.H2O.min_nbor_dist": "H2O: other",
+        "something.else": "other",
+    }
+    assert {name: ENGINE.component(name) for name in names} == names

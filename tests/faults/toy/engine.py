@@ -43,6 +43,9 @@ class ToyEngine:
     ) -> Iterator[str]:
         return iter(())
 
+    def component(self, tensor: str) -> str:
+        return "net"
+
     def learning_curve_name(self) -> str:
         return "toy.out"
 

@@ -3,7 +3,7 @@ import type { EditorView } from "@codemirror/view";
 import { ApiError, call, type Problem } from "./api";
 import { announce } from "./chrome";
 import { type Answer, type Check, describe, isWaiting } from "./check";
-import { filterConfig, wanted } from "./configfilter";
+import { filterConfig, type Wanted, wanted } from "./configfilter";
 import { debounce, need, pageData } from "./dom";
 import { inConfig, invite, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
 import { insertDataset } from "./editor/insert";
@@ -22,7 +22,7 @@ const EMPTY = "Paste an input.json, open a file or load an example. It is checke
 const EMPTY_WITH_BASE = "Write what changes: what you leave out is inherited. It is checked while you type.";
 const INVITATION = "Paste an input.json here";
 const INVITATION_WITH_BASE =
-  'Only what changes, for example\n{"training": {"training_data": {"systems": ["dataset:water"]}, "numb_steps": 5000}}\nThe model section is inherited from the base.';
+  'How to train, and of the model only what changes:\n{"learning_rate": {…}, "loss": {…}, "training": {…}}\nThe model section is inherited from the base.';
 const INVITATION_TO_RESUME = 'Only what changes, for example\n{"training": {"numb_steps": 2000000}}\nEverything else is inherited from the job.';
 
 const page = pageData<SubmitData>("submit-data");
@@ -33,6 +33,8 @@ const button = need<HTMLButtonElement>("#submit-button");
 let asked = 0;
 let submitting = false;
 let again: number | undefined;
+/** What was last looked for in the resolved configuration: it outlives a config that cannot be resolved. */
+let lookedFor: Wanted | undefined;
 /** One submission, one key: a double click or a repeated request makes one job. */
 let idempotencyKey = newKey();
 
@@ -131,20 +133,22 @@ function show(result: Check): void {
   panel.replaceChildren(...shown.verdict);
   panel.dataset["kind"] = result.kind;
   button.disabled = submitting || !(result.kind === "valid" || result.kind === "unchecked");
-  showOutcome(shown.outcome);
+  // Half a word is no reason to take away what is being read.
+  outcome.classList.toggle("stale", result.kind === "syntax");
+  if (result.kind !== "syntax") showOutcome(shown.outcome);
   if (result.kind === "valid") announce("The configuration is valid.");
   if (result.kind === "problems") announce(`${result.problems.length} problems in the configuration.`);
 }
 
 /** Replace what the config becomes; what is looked for in it, and what was opened, stays. */
 function showOutcome(nodes: Node[]): void {
-  const before = wanted();
+  lookedFor = wanted() ?? lookedFor;
   const open = new Set([...outcome.querySelectorAll<HTMLElement>("details[data-key][open]")].map((one) => one.dataset["key"]));
   const focused = document.activeElement?.id === "config-filter";
   outcome.replaceChildren(...nodes);
   for (const one of outcome.querySelectorAll<HTMLDetailsElement>("details[data-key]")) one.open = open.has(one.dataset["key"]);
   if (!nodes.length) return;
-  filterConfig(before);
+  filterConfig(lookedFor);
   if (focused) need("#config-filter").focus();
 }
 
