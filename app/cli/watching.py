@@ -186,8 +186,9 @@ def render(job: JobView, picture: Picture) -> RenderableType:
 
 
 def _phase(job: JobView) -> str:
-    if job.state == "queued":
-        return "[dim]waiting for a worker[/]"
+    waits = {"queued": "waiting for a worker", "checking": "waiting for a worker to list its model's tensors"}
+    if job.state in waits:
+        return f"[dim]{waits[job.state]}[/]"
     return f"[dim]{escape(job.progress.phase or '')}[/]" if job.state in ("running", "stopping") else ""
 
 

@@ -20,7 +20,7 @@ from app.resolve import data_uses, resolve
 from app.settings import Settings
 from app.tables import Dataset
 from app.wire.datasets import DatasetRef
-from app.wire.jobs import MAX_SEED, Check, JobSubmit, Resolution, Start
+from app.wire.jobs import MAX_SEED, Check, CostHints, JobSubmit, Resolution, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
@@ -172,12 +172,7 @@ def check(sessions: sessionmaker[Session], settings: Settings, store: BlobStore,
         plan=prepared.plan,
         plan_pending=_why_pending(sessions, settings, prepared),
         inheritance=inheritance(resolution, name, sha256),
-        hints=hints(
-            prepared.engine,
-            resolution,
-            [facts(row) for row in {row.id: row for row in prepared.datasets.values()}.values()],
-            prepared.inventory or _inventory(sessions, settings, prepared),
-        ),
+        hints=_hints(sessions, settings, prepared),
     )
 
 
@@ -188,10 +183,21 @@ def _why_pending(sessions: sessionmaker[Session], settings: Settings, prepared: 
         return planning.why_pending(session, settings, prepared.engine.name)
 
 
-def _inventory(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Inventory | None:
+def _hints(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> CostHints:
+    datasets = [facts(row) for row in {row.id: row for row in prepared.datasets.values()}.values()]
+    tensors = prepared.inventory
+    if prepared.base is None:
+        tensors = _listed(sessions, settings, prepared)
+    found = hints(prepared.engine, prepared.resolution, datasets, tensors)
+    if prepared.base is not None and prepared.start.mode == "resume":
+        # The checkpoints to come are like the one that it goes on from.
+        update = {"parameters": prepared.base.base.facts.parameters, "checkpoint_bytes": prepared.base.row.size}
+        return found.model_copy(update=update)
+    return found
+
+
+def _listed(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Inventory | None:
     """Return the tensors of a model that needs no plan, if a worker lists them at once."""
-    if prepared.needs_plan:
-        return None
     wanted = planning.listing(prepared.engine, prepared.resolution)
     errand = planning.ask(sessions, settings, wanted, min(HINT_WAIT_S, settings.plan_wait_s))
     found = planning.tensors(errand) if errand else None

@@ -394,6 +394,9 @@ def test_resuming_goes_on_with_seed_config_and_step_of_the_base(client, app, wor
     assert (job["seed"], job["resolved"]["width"], job["plan"]) == (77, 8, None)
     assert (job["progress"]["step"], job["progress"]["total_steps"]) == (40, 200)
     assert count(app, Errand) == 1, "no list of tensors was ordered"
+    hints = check(client, {"steps": 200}, mode="resume", base=f"job:{trained}")["hints"]
+    assert hints == {"steps": 200, "frames": 0, "parameters": 8, "checkpoint_bytes": len(b"weights of step 40")}
+    assert count(app, Errand) == 1
     other = client.post("/api/v1/jobs", json=body({"steps": 200}, mode="resume", base=f"job:{trained}") | {"seed": 5})
     assert problems(other).keys() == {"/seed"}
 
