@@ -78,6 +78,8 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
         facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
     facts.append(("seed", f"{job.seed} ({job.determinism})"))
+    if job.reproduces:
+        facts.append(("reproduces", f"job {job.reproduces}" + (f": {job.reproduction}" if job.reproduction else "")))
     facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []
     facts.append(("created", ago(job.created_at)))
     if job.started_at and job.ended_at:

@@ -112,6 +112,7 @@ def test_reproduce_makes_a_job_of_the_same_spec(cairn: Cairn, attempt: Simulated
     assert f"runs job {number(attempt)} again: reproduction of water is queued" in done.out
     job = cairn("reproduce", number(attempt), "--name", "again", "--json").json
     assert (job["name"], job["reproduces"], job["seed"]) == ("again", number(attempt), 7)
+    assert f"job {number(attempt)}" in cairn("show", job["id"]).out
 
 
 def test_another_version_needs_to_be_allowed(cairn: Cairn, attempt: SimulatedAttempt, empty_queue: None) -> None:

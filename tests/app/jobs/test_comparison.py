@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jobs import comparison, metric_blocks
+from app.db import reading
+from app.jobs import comparison, metric_blocks, service
 from app.jobs.comparison import compare_metrics, differing, shown
+from app.jobs.comparison_reading import Run
 from app.jobs.series import Series
 
 NAN = math.nan
@@ -445,6 +447,18 @@ def test_metrics_that_came_late_are_in_their_place(client, attempts, small_block
         assert right.metrics(seq, list(range(start + 1, stop + 1)), **part).status_code == 204
     found = compare(client, left, right)
     assert (found["steps"], found["verdict"], found["uneven"]) == (200, "identical-so-far", [])
+
+
+def test_a_merge_while_a_run_is_read_loses_nothing(app, attempts, small_blocks):
+    attempt, _ = attempts
+    train(attempt, history(50), rows=10)
+    with reading(app.state.sessions) as session:
+        run = Run.of(session, service.get(session, attempt.claim["job_id"]))
+        train(attempt, {key: values[50:] for key, values in history(90).items()}, first=51, rows=40)
+        steps = np.concatenate([series.steps for series in run.stream(LOSS)])
+    assert (np.diff(steps) == 1).all()
+    assert steps[0] == 1
+    assert steps[-1] >= 50
 
 
 def test_an_unchanged_pair_is_not_compared_again(client, attempts):
