@@ -32,7 +32,7 @@ from worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.deepmd
 
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 class Desk:
@@ -95,6 +95,7 @@ class Desk:
 def forkserver() -> Iterator[Forkserver]:
     server = Forkserver(["worker.engines.deepmd.preload", "tests.worker.victims"], threads=1)
     server.start()
+    assert server.ready.wait(PATIENCE_S)
     yield server
     server.close()
 
