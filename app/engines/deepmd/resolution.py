@@ -60,7 +60,7 @@ def resolve(
     settle_schedule(draft, steps)
     if start.mode == "resume" and base is not None:
         check_length_beyond(draft, steps, base)
-        warn_of_another_run(draft, steps, base)
+        warn_of_another_run(draft, steps, base, inherited.document or {})
     if draft.problems:
         return _refused(draft, inherited)
     kept = base.facts.seeds if start.mode == "resume" and base else None

@@ -87,9 +87,11 @@ def check_length_beyond(draft: Draft, steps: int, base: Base) -> None:
             draft.refuse("out-of-range", ("training",), f"is inherited and {message}", hint)
 
 
-def warn_of_another_run(draft: Draft, steps: int, base: Base) -> None:
-    """Say what makes the rest of the training differ from what the base's own training would have been."""
-    config = base.facts.config or {}
+def warn_of_another_run(draft: Draft, steps: int, base: Base, config: Mapping[str, Json]) -> None:
+    """Say what makes the rest of the training differ from what the base's own training would have been.
+
+    `config` is what the base was trained with, in today's spelling.
+    """
     for path in _data_sections(draft):
         if _differ(draft.get(*path), _get(config, path)):
             message = f"is not what {base.name} was trained on: not the same run any more"

@@ -127,6 +127,13 @@ def test_every_leaf_of_a_config_from_a_base_has_one_origin_whose_source_is_told(
 
 
 @pytest.mark.parametrize("name", STARTS)
+def test_a_base_is_not_changed(name: str) -> None:
+    before = model(name).facts.model_dump_json()
+    begun(name)
+    assert model(name).facts.model_dump_json() == before
+
+
+@pytest.mark.parametrize("name", STARTS)
 def test_key_order_does_not_matter_with_a_base(name: str) -> None:
     config, first = begun(name)
     _, second = begun(name, dict(reversed(config.items())))
