@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.engines.deepmd.base_layer import translated
+from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE, translated
 from app.engines.deepmd.transfer.names import Name
 from app.engines.deepmd.transfer.sections import Section
 from app.engines.documents import leaves
@@ -86,9 +86,18 @@ def differences(section: Section, base: Mapping[str, Json]) -> list[Difference]:
     ours = section.values
     theirs = dict(leaves(translated(base, ours["/type_map"])))
     places = [at for at in ours | theirs if _counts(at)]
-    found = [Difference(at, ours.get(at), theirs.get(at)) for at in places if ours.get(at) != theirs.get(at)]
+    found = [Difference(at, ours.get(at), theirs.get(at)) for at in places if not _is_same(at, ours, theirs)]
     kinds = [difference.at for difference in found if difference.key == "type"]
     return [item for item in found if item.at in kinds or not any(_is_beside(item.at, kind) for kind in kinds)]
+
+
+def _is_same(at: str, ours: Mapping[str, Json], theirs: Mapping[str, Json]) -> bool:
+    one, other = ours.get(at), theirs.get(at)
+    holder, _, key = at.rpartition("/")
+    if key == "sel" and ours.get(f"{holder}/type") not in ONE_SEL_PER_TYPE:
+        # Where it does not count by type, DeePMD-kit takes the sum of a list.
+        one, other = (sum(value) if isinstance(value, list) else value for value in (one, other))
+    return bool(one == other)
 
 
 def _counts(at: str) -> bool:

@@ -12,7 +12,7 @@ from app.engines.deepmd.transfer.fates import Fate, Pair
 from app.engines.deepmd.transfer.keys import is_allowed
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.engines.deepmd.transfer.refusals import Deviation, refuse
-from app.engines.deepmd.transfer.sections import sections
+from app.engines.deepmd.transfer.sections import sections, submitted
 from app.wire.jobs import Origin, Start
 from app.wire.models import BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Problem
@@ -29,6 +29,7 @@ def plan(
     fates = [*work.of_the_new_model(inventory), *work.of_the_base()]
     refused = [(fate.tensor, fate.deviation) for fate in fates if fate.deviation and not work.may_be(fate.deviation)]
     problems = refuse(refused, origins, base.name, on_mismatch=start.on_mismatch) + work.conflicts
+    problems += _preset_biases(work.pairs, origins)
     return problems or _plan(start, base, [fate.tensor for fate in fates], work.function_changes(fates))
 
 
@@ -47,6 +48,24 @@ def _pairs(config: Mapping[str, Json], start: Start, base: Base) -> dict[str, Pa
 def _tensors(tensors: list[TensorFacts], branch: BranchFacts) -> dict[str, TensorFacts]:
     prefix = f"model.{branch.name or SINGLE}."
     return {tensor.name: tensor for tensor in tensors if tensor.name.startswith(prefix)}
+
+
+def _preset_biases(pairs: Mapping[str, Pair], origins: Mapping[str, Origin]) -> list[Problem]:
+    """Refuse what DeePMD-kit 3.2.0 gets wrong: it adds a preset bias to the base's (its pull request 6022)."""
+    problems = []
+    for pair in pairs.values():
+        preset = pair.section.model.get("preset_out_bias")
+        if preset is None or pair.mode != "finetune" or pair.is_new_fitting:
+            continue
+        at = next(at for at in pair.section.values if at.startswith("/preset_out_bias"))
+        message = (
+            f"{pair.section.name('/preset_out_bias')} would be added to the output bias of {pair.base_name} "
+            "instead of taking its place: DeePMD-kit 3.2.0 does so in a fine-tune"
+        )
+        hint = 'Remove it, or take a new fitting net: "fitting": "new" under start.'
+        place = submitted(origins, pair.section.pointer(at)) or "/config" + pair.section.pointer(at)
+        problems.append(Problem(code="unsupported", message=message, pointer=place, hint=hint))
+    return problems
 
 
 @dataclass
@@ -159,7 +178,7 @@ class _Work:
 
     def function_changes(self, fates: list[Fate]) -> list[FunctionChange]:
         """Return what changes the function of the same weights, shared sections once."""
-        deviations = [fate.deviation for fate in fates if fate.deviation and fate.deviation.kind == "layer"]
+        deviations = [fate.deviation for fate in fates if fate.deviation and fate.deviation.kind != "types"]
         shaping = {deviation.section.pointer(at) for deviation in deviations for at in deviation.keys}
         found: dict[str, FunctionChange] = {}
         for pair in self.pairs.values():

@@ -102,9 +102,8 @@ def _descriptor(at: str, section: Mapping[str, Json], types: int) -> Shapes:
 
 
 def _typed(at: str, section: Mapping[str, Json], types: int) -> Shapes:
-    sel, width = section["sel"], 1 if section["type"] == "se_e2_r" else 4
-    slots = sum(sel) if isinstance(sel, list) else -1
-    yield from ((f"{at}{name}", [types, slots, width]) for name in ("mean", "stddev"))
+    width = 1 if section["type"] == "se_e2_r" else 4
+    yield from ((f"{at}{name}", [types, sum(section["sel"]), width]) for name in ("mean", "stddev"))
     pairs = section["type"] == "se_e3" or (section["type"] == "se_e2_a" and not section["type_one_side"])
     for number in range(types ** (2 if pairs else 1)):
         yield from _network(f"{at}filter_layers.networks.{number}", 1, section["neuron"], is_resnet=False)
@@ -112,7 +111,8 @@ def _typed(at: str, section: Mapping[str, Json], types: int) -> Shapes:
 
 
 def _attention(at: str, section: Mapping[str, Json], types: int) -> Shapes:
-    slots = -1 if isinstance(section["sel"], str) else section["sel"]
+    sel = section["sel"]
+    slots = sum(sel) if isinstance(sel, list) else sel
     tebd, width = section["tebd_dim"], section["neuron"][-1]
     yield f"{at}type_embedding.embedding.embedding_net.layers.0.matrix", [types, tebd]
     yield from ((f"{at}se_atten.{name}", [types, slots, 4]) for name in ("mean", "stddev"))
