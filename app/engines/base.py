@@ -94,7 +94,8 @@ class Engine(Protocol):
 
         `datasets` maps the text of each data reference to the dataset it stands for; what is absent does not exist,
         and the caller reports it (`app.resolve`). Everything else wrong is collected in `problems`, never raised, with
-        pointers into `config`; with problems the other fields mean nothing.
+        pointers into `config`; with problems the other fields mean nothing. Without a `base` that `start` needs, the
+        answer is only what is wrong all the same: what is missing may come from the base.
         """
 
     def inventory_order(self, config: Mapping[str, Json]) -> dict[str, Json]:

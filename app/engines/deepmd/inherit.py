@@ -1,4 +1,8 @@
-"""What a submission inherits from its base: one document in the form of a written-out config."""
+"""What a submission inherits from its base: one document in the form of a written-out config.
+
+`init` and `finetune` inherit the model section of the branch that they start from, `resume` the whole config. A new
+fitting net (`start.fitting`) inherits its architecture all the same: only its weights are new.
+"""
 
 from collections.abc import Mapping
 from copy import deepcopy
