@@ -10,11 +10,11 @@ from app.engines.deepmd.transfer.changes import function_changes
 from app.engines.deepmd.transfer.keys import Difference, differences, responsible
 from app.engines.deepmd.transfer.maps import (
     NEW,
-    UNKNOWN,
     Side,
     Types,
     adds_input,
     axis_maps,
+    kept,
     network_axes,
     network_types,
     source_name,
@@ -88,7 +88,7 @@ class Pair:
     def fate(self, tensor: TensorFacts, name: Name) -> Fate:
         """Return what becomes of a tensor of the new model."""
         planned = self._planned(tensor, name)
-        if self.is_new_fitting and (name.section == "/fitting_net"):
+        if self.is_new_fitting and name.section == "/fitting_net":
             return Fate(_changed(planned, verb="reinitialised", reason=NEW_FITTING))
         if name.leaf == "min_nbor_dist":
             return self._smallest_distance(planned, name)
@@ -139,7 +139,7 @@ class Pair:
         if maps is None:
             return self._reshaped(planned, name, source)
         planned.source, planned.source_shape = source.name, source.shape
-        planned.kept = _kept(planned.shape, maps)
+        planned.kept = kept(planned.shape, maps)
         planned.reason = _converted(source.dtype, planned.dtype)
         if not maps and source.name == str(Name(self.branch.name or SINGLE, name.path)):
             return Fate(planned)
@@ -279,16 +279,6 @@ def _placeholder(planned: PlannedTensor, source: TensorFacts | None) -> PlannedT
     if source is not None and source.shape == planned.shape:
         return _changed(planned, source=source.name, source_shape=source.shape)
     return _changed(planned, verb="reinitialised", reason="an empty place for the table of a compressed model")
-
-
-def _kept(shape: list[int], maps: list[AxisMap]) -> int:
-    """Return how many numbers come from the base; 0 when their count is not known yet."""
-    if UNKNOWN in shape:
-        return 0
-    kept = list(shape)
-    for item in maps:
-        kept[item.axis] = sum(index != NEW for index in item.indices)
-    return prod(kept)
 
 
 def _converted(base: str, new: str) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE
@@ -132,6 +133,16 @@ def axis_maps(new: Side, base: Side, types: Types) -> list[AxisMap] | None:
         for axis, indices in sorted(found.items())
         if new.shape[axis] == UNKNOWN or indices != list(range(base.shape[axis]))
     ]
+
+
+def kept(shape: Sequence[int], maps: Sequence[AxisMap]) -> int:
+    """Return how many numbers of a tensor come from the base; 0 when that is not known yet."""
+    if UNKNOWN in shape:
+        return 0
+    lengths = list(shape)
+    for item in maps:
+        lengths[item.axis] = sum(index != NEW for index in item.indices)
+    return prod(lengths)
 
 
 def _others_agree(new: Sequence[int], base: Sequence[int], mapped: Mapping[int, list[int]]) -> bool:

@@ -1,10 +1,9 @@
 """What a plan left open until the trainer had looked at the data: lengths that depend on `sel: "auto"`."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any
 
-from app.engines.deepmd.transfer.maps import NEW, UNKNOWN
+from app.engines.deepmd.transfer.maps import UNKNOWN, kept
 from app.engines.deepmd.transfer.names import Name, descriptor_of
 from app.wire.transfer import AxisMap, PlannedTensor, TransferPlan
 
@@ -39,7 +38,7 @@ def _settled(tensor: PlannedTensor, models: Mapping[str, Mapping[str, Json]], sh
     maps = [
         _repeated(item, sel, shape[item.axis]) if tensor.shape[item.axis] == UNKNOWN else item for item in tensor.maps
     ]
-    return tensor.model_copy(update={"shape": shape, "maps": maps, "kept": _kept(tensor, shape, maps)})
+    return tensor.model_copy(update={"shape": shape, "maps": maps, "kept": kept(shape, maps) if tensor.source else 0})
 
 
 def _repeated(item: AxisMap, sel: Json, length: int) -> AxisMap:
@@ -47,12 +46,3 @@ def _repeated(item: AxisMap, sel: Json, length: int) -> AxisMap:
     assert sum(counts) == length, f"{counts} neighbour slots are not {length}"
     pairs = zip(item.indices, counts, strict=True)
     return AxisMap(axis=item.axis, indices=[index for index, count in pairs for _ in range(count)])
-
-
-def _kept(tensor: PlannedTensor, shape: list[int], maps: list[AxisMap]) -> int:
-    if tensor.source is None:
-        return 0
-    kept = list(shape)
-    for item in maps:
-        kept[item.axis] = sum(index != NEW for index in item.indices)
-    return prod(kept)

@@ -28,11 +28,16 @@ def _transferred(kind, type_map, **model):
     """Return a base, and a model in another type map that started from it."""
     document, target = models.config(kind, BASE, **model), models.config(kind, type_map, **model)
     old, new = models.stir(models.build(document), document), models.build(target)
+    return old, new, _start(document, target, old, new)
+
+
+def _start(document, target, old, new):
+    """Give a model what is planned of a base, and return the plan."""
     found = plan(target, {}, Start(mode="init", base="water@3"), models.base(document, old), models.inventory(new))
     assert not isinstance(found, list), found
     made = carry_out(found, models.tensors_of(new), models.tensors_of(old), models.aliases_of(old))
     new.load_state_dict({**new.state_dict(), **made})
-    return old, new, found
+    return found
 
 
 @pytest.mark.parametrize(("kind", "change"), CASES, ids=lambda value: value)
@@ -47,3 +52,26 @@ def test_energies_and_forces_stay(kind, change):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
     assert found.counts["remapped"] > 0
     assert found.kept == found.parameters or change == "extended"
+
+
+@pytest.mark.parametrize("change", ["reduced", "extended"])
+@pytest.mark.parametrize("kind", ["se_e2_a", "se_e2_a, one side", "se_e2_r"])
+def test_a_descriptor_divided_by_its_slots_says_that_other_types_change_it(kind, change):
+    _, _, found = _transferred(kind, MAPS[change])
+    [said] = found.function_changes
+    assert said.pointer == "/model/descriptor/sel"
+    assert "is divided by the number of neighbour slots" in said.message
+
+
+def test_with_as_many_slots_and_no_mean_it_stays_even_then():
+    """Where the slots of carbon went to hydrogen, and empty slots count nothing since the mean is zero."""
+    document, target = models.config("se_e2_a", BASE), models.config("se_e2_a", ["H", "O"])
+    target["model"]["descriptor"]["sel"][0] += models.SLOTS["C"]
+    old, new = models.stir(models.build(document), document), models.build(target)
+    old.model["Default"].atomic_model.descriptor.sea.mean.zero_()
+    _start(document, target, old, new)
+    elements = ["O", "H", "H", "H", "O"]
+    expected = models.energy_and_forces(old, BASE, elements, *_frame(elements))
+    actual = models.energy_and_forces(new, ["H", "O"], elements, *_frame(elements))
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
