@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 from typing import get_args
 
 from app.wire.transfer import PlannedTensor, TransferPlan, Verb
@@ -24,6 +26,17 @@ class Group:
     """Why, where it is the same for all of them."""
     key: str | None
     """The value of the config that is responsible, where it is the same for all of them."""
+
+    @cached_property
+    def stem(self) -> str:
+        """Return the dotted beginning that the names of all the tensors share, those in the base included."""
+        names = [name for one in self.tensors for name in (one.name, one.source) if name]
+        levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
+        return ".".join(level[0] for level in takewhile(lambda level: len(set(level)) == 1, levels))
+
+    def below(self, name: str) -> str:
+        """Return the part of a name that follows the stem."""
+        return name.removeprefix(f"{self.stem}.")
 
     @property
     def reasons_differ(self) -> bool:

@@ -88,7 +88,7 @@ def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> None:
     start(session, store, running, workers[0], steps=12_345)
     finetuned.plan = plan().model_dump(mode="json")
     finish(session, store, finetuned, workers[0], "completed", steps=2000)
-    tell(session, finetuned.id, "transfer", "94.6 % of 20,641 parameters come from water@1.", attempt=1)
+    tell(session, finetuned.id, "transfer", "61.1 % of 31,714 parameters come from water@1.", attempt=1)
     tell(
         session, finetuned.id, "fingerprint", "Weights after the transfer.", attempt=1, data={"sha256": digest_of("w")}
     )

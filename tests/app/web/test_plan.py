@@ -30,6 +30,17 @@ def test_a_reason_that_tensors_share_is_said_once() -> None:
     assert (different.reason, different.key, different.reasons_differ) == ("why", None, True)
 
 
+def test_names_are_told_from_where_they_part() -> None:
+    one = PlannedTensor(
+        name="m.d.net.0.w", verb="remapped", component="c", shape=[2], dtype="float64", source="m.d.net.3.w"
+    )
+    (group,) = plan.groups([one, one.model_copy(update={"name": "m.d.net.1.w", "source": None})])
+    assert group.stem == "m.d.net"
+    assert [group.below(name) for name in ("m.d.net.0.w", "m.d.net.3.w")] == ["0.w", "3.w"]
+    (alone,) = plan.groups([one.model_copy(update={"name": "w", "source": None})])
+    assert (alone.stem, alone.below("w")) == ("", "w")
+
+
 def test_tasks_and_shapes_that_are_not_known_yet_are_kept_apart() -> None:
     one = PlannedTensor(name="a", verb="copied", component="c", branch="B", shape=[2, -1], dtype="float64")
     groups = plan.groups([one, one.model_copy(update={"branch": "A", "shape": [3]})])
