@@ -62,7 +62,7 @@ class FunctionChange(View):
     pointer: str = Field(description="Into the resolved config.")
     base: Any
     value: Any
-    message: str
+    message: str = Field(description="Names the key, both values, and what the change does.")
 
 
 class TransferPlan(View):

@@ -179,8 +179,7 @@ def test_check_shows_origins_plan_changes_and_hints(cairn: Cairn, water: None, w
     assert lines["/cutoff"][1:7] == ["9.0", "explicit", "base", "6.0,", "default", "6.0"]
     assert "8 of 8 parameters kept (100 %)" in done.out
     assert lines["descriptor"][1:] == ["8", "8", "100", "%", "1", "copied"]
-    assert "same shape, different function" in done.out
-    assert "/cutoff = 9.0, the base had 6.0: sees further" in done.out
+    assert "same shape, different function  sees further" in done.out
     assert "100 steps on 0 frames, 8 parameters, checkpoints of about 200 B" in done.out
     assert "inherited from" not in done.out
 

@@ -70,5 +70,5 @@ def _descriptors(
 def _change(section: Section, item: Difference, base_name: str) -> FunctionChange:
     why = SAYS_SEL if item.key == "sel" else effect(item.key) or _OTHER
     values = f"{short(item.value)} here, {short(item.base)} in {base_name}"
-    message = f"same shape, different function: {section.name(item.at)} is {values}; {why}"
+    message = f"{section.name(item.at)} is {values}; {why}"
     return FunctionChange(pointer=section.pointer(item.at), base=item.base, value=item.value, message=message)
