@@ -152,6 +152,7 @@ def test_the_editor_invites_to_what_the_mode_needs(page: Page, put: Typist) -> N
 
 
 def test_the_branches_of_a_base_are_offered(page: Page, put: Typist) -> None:
+    put({"cutoff": 7.0})
     branch = page.get_by_label("Branch of the base")
     expect(branch).to_be_hidden()
     page.get_by_label("Base", exact=True).fill("omat-multi")

@@ -1,6 +1,7 @@
 """Putting a job together, and uploading data for it, in a real Chromium."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def test_the_example_is_valid_and_becomes_a_job(page: Page, server: str, put: Ty
     page.get_by_label("Root seed").fill("7")
     page.get_by_label("Tags").fill("a, b")
     page.get_by_role("button", name="Submit", exact=True).click()
-    page.wait_for_url(f"{server}/jobs/7")
+    page.wait_for_url(re.compile(rf"{server}/jobs/\d+$"))
     expect(page.locator("h1")).to_have_text("from the dashboard")
     expect(page.locator("#job-head .tag")).to_have_text(["a", "b"])
     expect(page.locator("main")).to_contain_text("Root seed")
@@ -80,7 +81,7 @@ def test_what_is_not_json_is_marked_without_asking_the_server(page: Page, put: T
 
 def test_the_config_is_sent_as_it_was_typed(page: Page, put: Typist) -> None:
     sent: list[str] = []
-    page.on("request", lambda request: sent.append(request.post_data or "") if "resolve" in request.url else None)
+    page.on("request", lambda request: sent.append(request.post_data or "") if "submit/check" in request.url else None)
     put('{"model": {"rcut": 6.0, "seed": 12345678901234567890, "type": "a", "type": "b"}}')
     expect(page.locator("#check")).to_contain_text("stands twice")
     assert sent[-1].startswith(
