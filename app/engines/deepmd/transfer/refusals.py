@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.engines.deepmd.transfer.sections import Section, submitted
 from app.engines.documents import dotted, short
 from app.wire.jobs import Origin
@@ -64,7 +65,7 @@ def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str, *, adap
     written = [at for at in (submitted(origins, place) for place in places) if at]
     return Problem(
         code="transfer-mismatch",
-        message=f"{values(deviation, base)}: {_tensors(refusal, base)}",
+        message=f"{values(deviation, base)}. {_tensors(refusal, base)}",
         pointer=written[0] if written else "/start/base",
         hint=_hint(refusal, places, adapts=adapts),
         allow=[dotted(place) for place in places] if adapts and deviation.kind == "layer" and places else None,
@@ -82,21 +83,25 @@ def values(deviation: Deviation, base: str) -> str:
 
 
 def _tensors(refusal: Refusal, base: str) -> str:
-    tensors = refusal.tensors
-    names = ", ".join(tensor.name for tensor, _ in tensors[:_SHOWN])
+    # A tensor that both models have says most: its two shapes.
+    tensors = sorted(refusal.tensors, key=lambda pair: pair[1].counterpart is None)
+    listed = ", ".join(_shapes(tensor, deviation, base) for tensor, deviation in tensors[:_SHOWN])
     more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
     count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
-    # A tensor that both have says most: its two shapes.
-    tensor, deviation = min(tensors, key=lambda pair: pair[0].verb == "unused" or pair[1].counterpart is None)
-    return f"{count} would not be copied ({names}{more}); {_shapes(tensor, deviation, base)}"
+    return f"{count} would not be copied: {listed}{more}"
 
 
 def _shapes(tensor: PlannedTensor, deviation: Deviation, base: str) -> str:
-    if tensor.verb == "unused":
-        return f"{tensor.name} has shape {tensor.shape} in {base}, and the new model has no such tensor"
-    if deviation.counterpart is None:
-        return f"{tensor.name} has shape {tensor.shape}, and {base} has no such tensor"
-    return f"{tensor.name} has shape {tensor.shape}, in {base} {deviation.counterpart.shape}"
+    known = tensor if tensor.verb == "unused" else deviation.counterpart
+    ours = "none" if tensor.verb == "unused" else tensor.shape
+    return f"{_short_name(tensor)} ({ours} here, {known.shape if known else 'none'} in {base})"
+
+
+def _short_name(tensor: PlannedTensor) -> str:
+    """Return a name without what all names have in common."""
+    name = Name.parse(tensor.name)
+    path = name.path.removeprefix("atomic_model.")
+    return path if name.branch == SINGLE else f"{name.branch}.{path}"
 
 
 def _hint(refusal: Refusal, places: Sequence[str], *, adapts: bool) -> str:

@@ -1,16 +1,11 @@
-"""Trainings that start from a base: what they begin with, what stock DeePMD-kit makes of the same, and going on."""
+"""Trainings that start from a base: what they begin with, and how they go on."""
 
 import copy
 import json
 
 import pytest
 import torch
-from deepmd.utils.argcheck import normalize
 
-from app.engines.base import Base
-from app.engines.deepmd.inventory import order
-from app.engines.deepmd.transfer import plan
-from app.wire.jobs import Start
 from tests.worker.engines.deepmd.deepmd_runs import (
     Quiet,
     checkpoint_of,
@@ -20,62 +15,13 @@ from tests.worker.engines.deepmd.deepmd_runs import (
     manifest_of,
     metrics_of,
 )
+from tests.worker.engines.deepmd.starting import file_of, inherited, make, trainer_of, weights_of
 from worker.engines.deepmd import errands
 from worker.engines.deepmd import trainer as engine_trainer
 from worker.loop import StopSwitch
 from worker.trainer import train
 
 pytestmark = pytest.mark.deepmd
-
-
-def _file(run, step):
-    [path] = (run.checkpoints / f"step-{step}").glob("*.pt")
-    return path
-
-
-def _inherited(config, file, **model):
-    """Return a config whose model section is the base's, with changes; seeds are its own."""
-    section = errands.inspect(file, file.name).branches[0].model
-    section["descriptor"]["seed"], section["fitting_net"]["seed"] = 21, 22
-    return {**config, "model": {**section, **model}}
-
-
-def _make(runs, config, file, **start):
-    """Return a run directory whose training starts from a file."""
-    facts = errands.inspect(file, file.name)
-    base = Base("water@3", "5" * 64, facts)
-    begin = Start(base="water@3", **start)
-    complete = config if "model_dict" in config["model"] else normalize(copy.deepcopy(config))
-    found = plan(complete, {}, begin, base, errands.inventory(order(complete)))
-    assert not isinstance(found, list), found
-    run = runs.make(
-        config, start=begin, plan=found, base={"name": "water@3", "file_name": "base.pt", "sha256": base.sha256}
-    )
-    (run.base / "base.pt").symlink_to(file)
-    return run, found
-
-
-def _trainer(run):
-    return engine_trainer.DeepmdTrainer(run.read_spec(), Said(run.root))
-
-
-class Said(Quiet):
-    """A context that remembers what it was told."""
-
-    def __init__(self, root):
-        super().__init__(root)
-        self.phases, self.events = [], {}
-
-    def phase(self, name):
-        self.phases.append(name)
-
-    def event(self, kind, message, data=None):
-        self.events[kind] = (message, data)
-
-
-def _weights(trainer):
-    state = trainer._trainer.wrapper.state_dict()
-    return {name: value for name, value in state.items() if torch.is_tensor(value)}
 
 
 def _train(run):
@@ -85,12 +31,12 @@ def _train(run):
 
 
 def test_init_begins_with_the_weights_of_its_base_and_looks_at_no_data(runs, straight):
-    base = _file(straight, 8)
-    run, found = _make(runs, _inherited(make_config(steps=4, enable_ema=True), base), base, mode="init")
+    base = file_of(straight, 8)
+    run, found = make(runs, inherited(make_config(steps=4, enable_ema=True), base), base, mode="init")
     assert set(found.counts) == {"copied"}
-    trainer = _trainer(run)
+    trainer = trainer_of(run)
     expected = checkpoint_of(straight, 8)["model"]
-    for name, value in _weights(trainer).items():
+    for name, value in weights_of(trainer).items():
         assert torch.equal(value, expected[name]), name
     for name, value in trainer._trainer.model_ema.shadow_params.items():
         assert torch.equal(value, expected[f"model.Default.{name}"]), name
@@ -105,9 +51,9 @@ def test_init_begins_with_the_weights_of_its_base_and_looks_at_no_data(runs, str
 
 
 def test_a_resumed_attempt_goes_on_from_its_own_checkpoint(runs, straight):
-    base = _file(straight, 8)
-    config = _inherited(make_config(steps=8), base)
-    run, _ = _make(runs, config, base, mode="finetune")
+    base = file_of(straight, 8)
+    config = inherited(make_config(steps=8), base)
+    run, _ = make(runs, config, base, mode="finetune")
     whole = _train(run)
     assert [event["message"] for event in events_of(whole, "fingerprint")] == [
         "Weights after the transfer from water@3."
@@ -117,21 +63,19 @@ def test_a_resumed_attempt_goes_on_from_its_own_checkpoint(runs, straight):
     assert events_of(rest, "transfer") == []
 
 
-def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, data_root, session_runs):
+def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, session_runs):
     """The base knows copper alone in its type map; gold comes from the new model's own beginning."""
     config = make_config("se_atten_v2", steps=4)
     whole = session_runs.train(config)
-    base = _file(whole, 4)
-    section = copy.deepcopy(errands.inspect(base, "b").branches[0].model)
-    inherited = _inherited(config, base, type_map=["Ag", "Au", "Cu"])
-    inherited["model"]["descriptor"]["sel"] = section["descriptor"]["sel"]
-    run, found = _make(runs, inherited, base, mode="init")
-    trainer = _trainer(run)
-    after, before = _weights(trainer), checkpoint_of(whole, 4)["model"]
+    base = file_of(whole, 4)
+    changed = inherited(config, base, type_map=["Ag", "Au", "Cu"])
+    run, found = make(runs, changed, base, mode="init")
+    trainer = trainer_of(run)
+    after, before = weights_of(trainer), checkpoint_of(whole, 4)["model"]
     bias = "model.Default.atomic_model.out_bias"
     assert torch.equal(after[bias][:, [2, 1]], before[bias])
-    scratch = engine_trainer.DeepmdTrainer(runs.make(inherited).read_spec(), Quiet(run.root))
-    own = _weights(scratch)
+    scratch = engine_trainer.DeepmdTrainer(runs.make(changed).read_spec(), Quiet(run.root))
+    own = weights_of(scratch)
     assert torch.equal(after[bias][:, 0], own[bias][:, 0])
     for planned in found.tensors:
         if planned.component == "statistics":
@@ -140,18 +84,18 @@ def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, da
     assert "statistics" in trainer._context.phases
 
 
-def test_a_new_type_of_a_typed_descriptor_gets_its_own_networks(runs, session_runs, data_root):
+def test_a_new_type_of_a_typed_descriptor_gets_its_own_networks(runs, session_runs):
     """Its rows of the statistics come from the data, those of the others from the base."""
     config = make_config(steps=4)
     config["model"] |= {"type_map": ["Cu", "Au", "Ag"]}
     config["model"]["descriptor"]["sel"] = [30, 20, 5]
-    base = _file(session_runs.train(config), 4)
-    changed = _inherited(config, base, type_map=["Pt", "Au", "Cu"])
+    base = file_of(session_runs.train(config), 4)
+    changed = inherited(config, base, type_map=["Pt", "Au", "Cu"])
     changed["model"]["descriptor"]["sel"] = [4, 20, 30]
-    run, found = _make(runs, changed, base, mode="finetune")
+    run, found = make(runs, changed, base, mode="finetune")
     assert {"copied", "remapped", "reinitialised", "refit", "unused"} == set(found.counts)
-    trainer = _trainer(run)
-    after, before = _weights(trainer), checkpoint_of(session_runs.train(config), 4)["model"]
+    trainer = trainer_of(run)
+    after, before = weights_of(trainer), checkpoint_of(session_runs.train(config), 4)["model"]
     stddev = "model.Default.atomic_model.descriptor.sea.stddev"
     assert torch.equal(after[stddev][1, 4:24], before[stddev][1, 30:50])
     assert torch.equal(after[stddev][2, 24:54], before[stddev][0, :30])
@@ -163,20 +107,20 @@ def test_a_new_type_of_a_typed_descriptor_gets_its_own_networks(runs, session_ru
 
 
 def test_a_new_fitting_net_needs_no_statistics_of_descriptors(runs, straight):
-    base = _file(straight, 8)
-    run, _ = _make(runs, _inherited(make_config(steps=4), base), base, mode="finetune", fitting="new")
-    assert _trainer(run)._context.phases == ["data", "model", "transfer"]
+    base = file_of(straight, 8)
+    run, _ = make(runs, inherited(make_config(steps=4), base), base, mode="finetune", fitting="new")
+    assert trainer_of(run)._context.phases == ["data", "model", "transfer"]
 
 
 def test_automatic_numbers_of_neighbours_are_filled_in(runs, straight):
-    base = _file(straight, 8)
-    config = _inherited(make_config(steps=4), base, type_map=["Au", "Cu"])
+    base = file_of(straight, 8)
+    config = inherited(make_config(steps=4), base, type_map=["Au", "Cu"])
     config["model"]["descriptor"]["sel"] = "auto"
-    run, found = _make(runs, config, base, mode="init")
+    run, found = make(runs, config, base, mode="init")
     assert any(-1 in planned.shape for planned in found.tensors)
-    trainer = _trainer(run)
+    trainer = trainer_of(run)
     assert trainer._context.phases == ["data", "neighbours", "model", "transfer"]
-    old, new = checkpoint_of(straight, 8)["model"], _weights(trainer)
+    old, new = checkpoint_of(straight, 8)["model"], weights_of(trainer)
     sel = trainer._config.model("Default")["descriptor"]["sel"]
     former = errands.inspect(base, "b").branches[0].model["descriptor"]["sel"]
     name = "model.Default.atomic_model.descriptor.sea.stddev"
@@ -187,18 +131,18 @@ def test_automatic_numbers_of_neighbours_are_filled_in(runs, straight):
 
 def test_tasks_that_share_a_descriptor_take_it_from_one_base(runs, session_runs):
     single = session_runs.train(make_config("se_atten_v2", steps=4) | _without_auto())
-    base = _file(single, 4)
+    base = file_of(single, 4)
     config = make_multi_task_config(steps=4)
     section = errands.inspect(base, "b").branches[0].model
     config["model"]["shared_dict"]["descriptor"] = {**section["descriptor"], "seed": 5}
-    run, found = _make(
+    run, found = make(
         runs, config, base, mode="finetune", branch={"alloy": "Default", "metal": "Default"},
         fitting={"alloy": "reuse", "metal": "new"},
     )  # fmt: skip
     names = [name for planned in found.tensors for name in (planned.name, *planned.aliases)]
     assert len(names) == len(set(names))
-    trainer = _trainer(run)
-    weights, before = _weights(trainer), checkpoint_of(single, 4)["model"]
+    trainer = trainer_of(run)
+    weights, before = weights_of(trainer), checkpoint_of(single, 4)["model"]
     for name, value in before.items():
         if ".descriptor." in name:
             for task in ("alloy", "metal"):
@@ -216,13 +160,13 @@ def _without_auto():
 
 def test_a_branch_of_several_becomes_a_model_of_its_own(runs, session_runs):
     several = session_runs.train(make_multi_task_config(steps=4))
-    base = _file(several, 4)
+    base = file_of(several, 4)
     facts = errands.inspect(base, "b")
     metal = next(branch for branch in facts.branches if branch.name == "metal")
     config = make_config("se_atten_v2", steps=4) | {"model": copy.deepcopy(metal.model)}
-    run, found = _make(runs, config, base, mode="init", branch="metal")
+    run, found = make(runs, config, base, mode="init", branch="metal")
     before = checkpoint_of(several, 4)["model"]
-    for name, value in _weights(_trainer(run)).items():
+    for name, value in weights_of(trainer_of(run)).items():
         assert torch.equal(value, before[name.replace(".Default.", ".metal.")]), name
     assert all("alloy" in planned.reason for planned in found.tensors if planned.verb == "unused")
 
@@ -236,14 +180,14 @@ def test_a_finished_training_goes_on_for_more_steps(runs, straight):
     own = checkpoint_of(longer, 12)["cairn"]
     assert json.loads(own["config"]) == config
     assert (own["seed"], own["seeds"]) == (1, {})
-    facts = errands.inspect(_file(longer, 12), "b")
+    facts = errands.inspect(file_of(longer, 12), "b")
     assert (facts.step, facts.config, facts.seed) == (12, config, 1)
 
 
 @pytest.mark.parametrize("change", ["other base", "less", "more"])
 def test_a_plan_that_does_not_fit_ends_the_training(runs, straight, change):
-    base = _file(straight, 8)
-    run, found = _make(runs, _inherited(make_config(steps=4), base), base, mode="init")
+    base = file_of(straight, 8)
+    run, found = make(runs, inherited(make_config(steps=4), base), base, mode="init")
     spec = run.read_spec()
     if change == "other base":
         spec.plan.tensors[5].source = "model.Default.atomic_model.nothing"

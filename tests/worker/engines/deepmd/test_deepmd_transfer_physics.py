@@ -75,3 +75,25 @@ def test_with_as_many_slots_and_no_mean_it_stays_even_then():
     actual = models.energy_and_forces(new, ["H", "O"], elements, *_frame(elements))
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize("nlayers", [1, 3])
+@pytest.mark.parametrize(("kind", "part"), [("dpa2", "repformer"), ("dpa3", "repflow")])
+def test_another_number_of_layers_costs_those_layers_and_nothing_else(kind, part, nlayers):
+    """Stock `dp --finetune` drops layers without a word (deepmd-kit issue 4848)."""
+    document, target = models.config(kind, BASE), models.config(kind, BASE)
+    target["model"]["descriptor"][part]["nlayers"] = nlayers
+    old, new = models.build(document), models.build(target)
+    facts, listed = models.base(document, old), models.inventory(new)
+    key = f"model.descriptor.{part}.nlayers"
+    [refused] = plan(target, {}, Start(mode="finetune", base="water@3"), facts, listed)
+    assert f"{key} is {nlayers}, but water@3 has 2" in refused.message
+    assert refused.allow == [key]
+
+    found = plan(target, {}, Start(mode="finetune", base="water@3", allow=[key]), facts, listed)
+    lost = {planned.name for planned in found.tensors if planned.verb in ("reinitialised", "unused")}
+    ours, theirs = ({tensor.name for tensor in tensors} for tensors in (listed.tensors, facts.facts.tensors))
+    assert lost == {name for name in ours ^ theirs if "._networks." not in name}
+    assert lost
+    assert all(f".{part}s.layers." in name for name in lost)
+    carry_out(found, models.tensors_of(new), models.tensors_of(old), models.aliases_of(old))

@@ -11,8 +11,8 @@ from deepmd.utils.argcheck import normalize
 from deepmd.utils.compat import update_deepmd_input
 
 from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.deepmd.starting import file_of, make, trainer_of, weights_of
 from tests.worker.engines.deepmd.test_deepmd_stock import _dp
-from tests.worker.engines.deepmd.test_deepmd_transfer import _file, _make, _trainer, _weights
 from worker.engines.deepmd import errands
 
 pytestmark = pytest.mark.deepmd
@@ -34,7 +34,7 @@ def bases(session_runs):
     def get(descriptor):
         if descriptor not in made:
             config = make_config(descriptor, steps=4)
-            made[descriptor] = _file(session_runs.train(config), 4)
+            made[descriptor] = file_of(session_runs.train(config), 4)
         return made[descriptor]
 
     return get
@@ -85,8 +85,8 @@ def test_fine_tuning_begins_like_stock(runs, bases, data_root, case):
     descriptor, type_map, fitting = CASES[case]
     file = bases(descriptor)
     config = _config(file, type_map)
-    run, _ = _make(runs, config, file, mode="finetune", fitting=fitting)
-    ours = _weights(_trainer(run))
+    run, _ = make(runs, config, file, mode="finetune", fitting=fitting)
+    ours = weights_of(trainer_of(run))
     theirs = _stock(config, file, data_root, branch="RANDOM" if fitting == "new" else "")
     # Stock draws the embedding of a new type from a generator that no key of the input seeds.
     added = case == "extended"
@@ -94,10 +94,10 @@ def test_fine_tuning_begins_like_stock(runs, bases, data_root, case):
 
 
 def test_fine_tuning_from_a_branch_begins_like_stock(runs, session_runs, data_root):
-    file = _file(session_runs.train(make_multi_task_config(steps=4)), 4)
+    file = file_of(session_runs.train(make_multi_task_config(steps=4)), 4)
     config = _config(file, ["Au", "Cu"], branch=1)
-    run, _ = _make(runs, config, file, mode="finetune", branch="metal")
-    _compare(_weights(_trainer(run)), _stock(config, file, data_root, branch="metal"))
+    run, _ = make(runs, config, file, mode="finetune", branch="metal")
+    _compare(weights_of(trainer_of(run)), _stock(config, file, data_root, branch="metal"))
 
 
 def test_a_base_that_stock_trained(runs, data_root, tmp_path):
@@ -108,14 +108,14 @@ def test_a_base_that_stock_trained(runs, data_root, tmp_path):
     _dp("train", "input.json", "--skip-neighbor-stat", cwd=tmp_path)
     file = tmp_path / "model.ckpt-2.pt"
     before = torch.load(file, weights_only=True)["model"]
-    run, found = _make(runs, _config(file, ["Au", "Cu"]), file, mode="finetune")
+    run, found = make(runs, _config(file, ["Au", "Cu"]), file, mode="finetune")
     assert found.counts["remapped"] > 0
-    trainer = _trainer(run)
+    trainer = trainer_of(run)
     bias = "model.Default.atomic_model.out_bias"
-    assert not torch.equal(_weights(trainer)[bias], before[bias][:, [1, 0]])
+    assert not torch.equal(weights_of(trainer)[bias], before[bias][:, [1, 0]])
 
     _dp("freeze", "-c", file, "-o", "frozen.pth", cwd=tmp_path)
-    frozen, found = _make(runs, _config(file, ["Cu", "Au"]), tmp_path / "frozen.pth", mode="init")
+    frozen, found = make(runs, _config(file, ["Cu", "Au"]), tmp_path / "frozen.pth", mode="init")
     assert set(found.counts) == {"copied"}
-    for name, value in _weights(_trainer(frozen)).items():
+    for name, value in weights_of(trainer_of(frozen)).items():
         assert torch.equal(value, before[name]), name
