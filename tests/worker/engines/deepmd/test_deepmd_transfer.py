@@ -153,6 +153,28 @@ def test_tasks_that_share_a_descriptor_take_it_from_one_base(runs, session_runs)
     assert _train(run)
 
 
+def test_tasks_share_the_statistics_of_a_new_type(runs, session_runs):
+    """What the base lacks comes from the data of all tasks together, as in a training from scratch."""
+    single = session_runs.train(make_config("se_atten_v2", steps=4) | _without_auto())
+    base = file_of(single, 4)
+    config = make_multi_task_config(steps=2)
+    section = errands.inspect(base, "b").branches[0].model
+    config["model"]["shared_dict"] = {
+        "types": ["Ag", "Cu", "Au"],
+        "descriptor": {**section["descriptor"], "seed": 5},
+    }
+    run, _ = make(runs, config, base, mode="finetune", branch={"alloy": "Default", "metal": "Default"})
+    trainer = trainer_of(run)
+    after, before = weights_of(trainer), checkpoint_of(single, 4)["model"]
+    scratch = engine_trainer.DeepmdTrainer(runs.make(config).read_spec(), Quiet(run.root))
+    own = weights_of(scratch)
+    for task in ("alloy", "metal"):
+        name = f"model.{task}.atomic_model.descriptor.se_atten.stddev"
+        assert torch.equal(after[name][1:], before[name.replace(task, "Default")])
+        assert torch.equal(after[name][0], own[name][0])
+    assert _train(run)
+
+
 def _without_auto():
     model = make_config("se_atten_v2")["model"]
     return {"model": {**model, "descriptor": {**model["descriptor"], "sel": 40}}}
