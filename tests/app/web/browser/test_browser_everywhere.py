@@ -41,12 +41,12 @@ def test_every_page_is_accessible(page: Page, server: str, content: Seeded, sche
 
 
 def test_every_page_fits_a_phone(page: Page, server: str, content: Seeded) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size({"width": 360, "height": 780})
     for path in paths(content):
         page.goto(f"{server}{path}", wait_until="load")
         page.wait_for_timeout(300)
         width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 390, f"{path} is {width} pixels wide"
+        assert width <= 360, f"{path} is {width} pixels wide"
 
 
 def test_the_keyboard_leads_everywhere(page: Page, server: str, content: Seeded) -> None:

@@ -138,6 +138,22 @@ def test_a_refused_key_is_allowed_with_one_click(
     expect(page.locator(".base-line")).to_contain_text("finetune from stubby@1")
 
 
+def test_a_job_that_waits_for_its_plan_shows_it_as_soon_as_it_is_there(
+    page: Page, server: str, put: Typist, app: FastAPI, worker: SimulatedWorker
+) -> None:
+    put({"width": 8, "depth": 2})
+    expect(page.locator("#check .pending")).to_be_visible()
+    page.get_by_role("button", name="Submit", exact=True).click()
+    page.wait_for_url(re.compile(rf"{server}/jobs/\d+$"))
+    expect(page.locator("#job-head .chip")).to_have_text("checking")
+    expect(page.locator("#job-head")).to_contain_text("Waiting for a worker to list the model's tensors")
+    page.get_by_role("link", name="Transfer").click()
+    expect(page.locator("#plan .pending")).to_be_visible()
+    list_tensors(app, worker)
+    expect(page.locator("#job-head .chip")).to_have_text("queued")
+    expect(page.locator("#plan")).to_contain_text("100 % of 8 parameters come from stubby@1")
+
+
 def test_the_editor_invites_to_what_the_mode_needs(page: Page, put: Typist) -> None:
     invitation = page.locator(".cm-placeholder")
     expect(invitation).to_contain_text("The model section is inherited")
