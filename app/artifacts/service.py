@@ -11,7 +11,19 @@ from app.artifacts.store import BlobStore, Digests
 from app.auth import AttemptIdentity
 from app.db import reading
 from app.errors import Conflict, Forbidden, NotFound
-from app.tables import Artifact, Base, BaseModel, Blob, Checkpoint, CheckpointFile, Dataset, Errand, Job, JobDataset
+from app.tables import (
+    Artifact,
+    Base,
+    BaseModel,
+    BaseModelName,
+    Blob,
+    Checkpoint,
+    CheckpointFile,
+    Dataset,
+    Errand,
+    Job,
+    JobDataset,
+)
 from app.wire.worker import ArtifactPut, ArtifactView
 
 
@@ -22,7 +34,7 @@ def record_blob(session: Session, digests: Digests) -> Blob:
     return found
 
 
-def insert_if_absent(session: Session, table: type[Blob | Artifact | Errand], **values: object) -> bool:
+def insert_if_absent(session: Session, table: type[Blob | Artifact | Errand | BaseModelName], **values: object) -> bool:
     """Insert a row unless one with its key is there, also when somebody else inserts it at this moment.
 
     Returns whether it is new.

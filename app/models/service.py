@@ -5,16 +5,16 @@ from collections.abc import Collection, Iterable
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.artifacts.service import hold_blob, record_blob, release
+from app.artifacts.service import hold_blob, insert_if_absent, record_blob, release
 from app.artifacts.store import BlobStore, Digests
 from app.engines import registry
 from app.engines.base import Base
 from app.errands import service as errands
 from app.errors import Conflict, Invalid, NotFound
-from app.tables import BaseModel, Checkpoint, CheckpointFile, Errand, Job
+from app.tables import BaseModel, BaseModelName, Blob, Checkpoint, CheckpointFile, Errand, Job
 from app.wire.models import BaseFacts, BaseRef, ModelDetail, ModelPage, ModelState, ModelView
 from app.wire.problems import Problem
 
@@ -39,7 +39,7 @@ def register(
     what may have changed since: Cairn, the engine's library, or what the worker could do. Bytes that were inspected
     under another name are ready at once.
     """
-    _lock_name(session, name)
+    numbers = _numbers(session, name)
     standing = session.scalar(
         select(BaseModel).where(
             BaseModel.name == name, BaseModel.blob_sha256 == digests.sha256, BaseModel.engine == engine
@@ -52,7 +52,7 @@ def register(
     record_blob(session, digests)
     model = BaseModel(
         name=name,
-        version=(session.scalar(select(func.max(BaseModel.version)).where(BaseModel.name == name)) or 0) + 1,
+        version=numbers.last_version + 1,
         engine=engine,
         blob_sha256=digests.sha256,
         size=digests.size,
@@ -61,16 +61,17 @@ def register(
         job_id=job_id,
         step=step,
     )
+    numbers.last_version = model.version
     _inspect(session, model)
     session.add(model)
     session.flush()
     return model, True
 
 
-def _lock_name(session: Session, name: str) -> None:
-    """Keep two uploads under one name from taking the same number. SQLite has one writer anyway."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"model {name}"})
+def _numbers(session: Session, name: str) -> BaseModelName:
+    """Return which numbers a name has had. Nobody else can take one before this transaction is over."""
+    insert_if_absent(session, BaseModelName, name=name, last_version=0)
+    return session.get_one(BaseModelName, name, with_for_update=True, populate_existing=True)
 
 
 def _inspect(session: Session, model: BaseModel) -> None:
@@ -342,7 +343,8 @@ def delete(session: Session, model: BaseModel) -> list[str]:
     Raises:
         Conflict: `model-in-use`, with the jobs that start from it.
     """
-    _lock_row(session, model)
+    digest = model.blob_sha256
+    _lock(session, model)
     if jobs := users(session, model):
         raise Conflict(
             f"{model.name}@{model.version} cannot be deleted: {_jobs(jobs)} from it.",
@@ -351,7 +353,6 @@ def delete(session: Session, model: BaseModel) -> list[str]:
         )
     session.delete(model)
     session.flush()
-    digest = model.blob_sha256
     if session.scalar(select(BaseModel.id).where(BaseModel.blob_sha256 == digest).limit(1)) is None:
         for errand in session.scalars(select(Errand).where(Errand.blob_sha256 == digest)).all():
             session.delete(errand)
@@ -359,10 +360,19 @@ def delete(session: Session, model: BaseModel) -> list[str]:
     return release(session, [digest])
 
 
-def _lock_row(session: Session, model: BaseModel) -> None:
-    """Let no job begin to start from a model until this transaction is over."""
-    statement = select(BaseModel.id).where(BaseModel.id == model.id).with_for_update()
-    session.execute(statement)
+def _lock(session: Session, model: BaseModel) -> None:
+    """Let nothing begin to refer to a model until this transaction is over: a job, or more of what holds its bytes.
+
+    In the order in which an upload (blob, errand) and the end of an inspection (errand, models) lock them, so that none
+    of the three waits for another that waits for it.
+    """
+    digest = model.blob_sha256
+    for held in (
+        select(Blob.sha256).where(Blob.sha256 == digest),
+        select(Errand.id).where(Errand.blob_sha256 == digest).order_by(Errand.id),
+        select(BaseModel.id).where(BaseModel.id == model.id),
+    ):
+        session.execute(held.with_for_update())
 
 
 def _jobs(ids: Iterable[int]) -> str:

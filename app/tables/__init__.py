@@ -12,7 +12,7 @@ from app.tables.jobs import Job, JobDataset
 from app.tables.leaves import JobLeaf
 from app.tables.logs import LogChunk
 from app.tables.metrics import MetricBlock, MetricChunk
-from app.tables.models import BaseModel
+from app.tables.models import BaseModel, BaseModelName
 from app.tables.tokens import LoginCode, Token
 from app.tables.workers import Worker
 
@@ -21,6 +21,7 @@ __all__ = [
     "Attempt",
     "Base",
     "BaseModel",
+    "BaseModelName",
     "Blob",
     "Checkpoint",
     "CheckpointFile",

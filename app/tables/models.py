@@ -14,7 +14,8 @@ class BaseModel(Base):
     """One immutable version of a base model. `state` is inspecting, ready or refused."""
 
     __tablename__ = "base_models"
-    __table_args__ = (UniqueConstraint("name", "version"),)
+    # Ids stand in addresses: SQLite would give that of a deleted row to the next.
+    __table_args__ = (UniqueConstraint("name", "version"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
@@ -37,3 +38,15 @@ class BaseModel(Base):
     """`BaseFacts`: every tensor is in it, so lists do not load it."""
     problem: Mapped[dict[str, Any] | None] = mapped_column(PlainDocument)
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class BaseModelName(Base):
+    """A name of base models, with the highest version number that was ever given under it.
+
+    Kept when versions are deleted: `water@3`, once said, never comes to mean other bytes.
+    """
+
+    __tablename__ = "base_model_names"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    last_version: Mapped[int]

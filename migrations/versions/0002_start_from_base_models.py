@@ -43,11 +43,18 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["blob_sha256"], ["blobs.sha256"], name=op.f("fk_base_models_blob_sha256_blobs")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_base_models")),
         sa.UniqueConstraint("name", "version", name=op.f("uq_base_models_name_version")),
+        sqlite_autoincrement=True,
     )
     with op.batch_alter_table("base_models", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_base_models_blob_sha256"), ["blob_sha256"], unique=False)
         batch_op.create_index(batch_op.f("ix_base_models_job_id"), ["job_id"], unique=False)
 
+    op.create_table(
+        "base_model_names",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("last_version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_base_model_names")),
+    )
     op.create_table(
         "errands",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -178,6 +185,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_errands_blob_sha256"))
 
     op.drop_table("errands")
+    op.drop_table("base_model_names")
     with op.batch_alter_table("base_models", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_base_models_job_id"))
         batch_op.drop_index(batch_op.f("ix_base_models_blob_sha256"))

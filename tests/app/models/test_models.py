@@ -445,6 +445,18 @@ def test_a_model_that_nothing_uses_can_go(app, client, upload: Upload, inspect: 
     assert upload().json()["state"] == "inspecting"
 
 
+def test_the_number_of_a_deleted_version_never_means_other_bytes(client, upload: Upload):
+    first = upload(b"one").json()
+    second = upload(b"two").json()
+    assert client.delete("/api/v1/models/water@2").status_code == 204
+    third = upload(b"three").json()
+    assert third["version"] == 3
+    assert third["id"] not in (first["id"], second["id"])
+    for number in (1, 3):
+        assert client.delete(f"/api/v1/models/water@{number}").status_code == 204
+    assert upload(b"two").json()["version"] == 4, "also when none is left, and for bytes that had a number"
+
+
 def test_a_model_that_goes_while_it_is_inspected_is_not_missed(client, upload: Upload, inspect: Inspect):
     upload()
     errand = inspect()
