@@ -15,7 +15,7 @@ class DatasetsPage(Page):
 
     template: ClassVar[str] = "datasets.html"
     section: ClassVar[str] = "datasets"
-    script: ClassVar[str] = "datasets"
+    script: ClassVar[str] = "upload"
 
     datasets: Sequence[DatasetView]
     """The versions of this page of the list, newest first."""

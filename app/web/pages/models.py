@@ -16,7 +16,7 @@ class ModelsPage(Page):
 
     template: ClassVar[str] = "models.html"
     section: ClassVar[str] = "models"
-    script: ClassVar[str] = "models"
+    script: ClassVar[str] = "upload"
 
     models: Sequence[ModelView]
     """The versions of this page of the list, newest first."""
@@ -54,7 +54,7 @@ class ModelPage(Page):
 
     template: ClassVar[str] = "model.html"
     section: ClassVar[str] = "models"
-    script: ClassVar[str] = "models"
+    script: ClassVar[str] = "model"
 
     model: ModelDetail
     """The version."""

@@ -21,5 +21,7 @@ document.addEventListener("htmx:after:swap", () => {
   announced = words;
 });
 htmx.config.defaultTimeout = 20_000;
+// What somebody has opened stays open when the page around it is brought up to date.
+htmx.config.morphIgnore.push("open");
 startChrome();
 startLive();

@@ -86,30 +86,27 @@ function failed(message: string): void {
   showProblems([{ code: "upload", message }]);
 }
 
-/** Bring the form to life. */
-export function startUpload(): void {
-  file.addEventListener("change", () => {
-    const chosen = file.files?.[0];
-    if (chosen && (!nameField.value || nameField.dataset["guessed"] === nameField.value)) {
-      nameField.value = nameFrom(chosen.name);
-      nameField.dataset["guessed"] = nameField.value;
+file.addEventListener("change", () => {
+  const chosen = file.files?.[0];
+  if (chosen && (!nameField.value || nameField.dataset["guessed"] === nameField.value)) {
+    nameField.value = nameFrom(chosen.name);
+    nameField.dataset["guessed"] = nameField.value;
+  }
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const chosen = file.files?.[0];
+  if (chosen) upload(chosen);
+});
+cancelButton.addEventListener("click", () => running?.abort());
+for (const kind of ["dragover", "drop"] as const) {
+  form.addEventListener(kind, (event) => {
+    event.preventDefault();
+    form.classList.toggle("dropping", kind === "dragover");
+    if (kind === "drop" && event.dataTransfer?.files.length) {
+      file.files = event.dataTransfer.files;
+      file.dispatchEvent(new Event("change"));
     }
   });
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const chosen = file.files?.[0];
-    if (chosen) upload(chosen);
-  });
-  cancelButton.addEventListener("click", () => running?.abort());
-  for (const kind of ["dragover", "drop"] as const) {
-    form.addEventListener(kind, (event) => {
-      event.preventDefault();
-      form.classList.toggle("dropping", kind === "dragover");
-      if (kind === "drop" && event.dataTransfer?.files.length) {
-        file.files = event.dataTransfer.files;
-        file.dispatchEvent(new Event("change"));
-      }
-    });
-  }
-  form.addEventListener("dragleave", () => form.classList.remove("dropping"));
 }
+form.addEventListener("dragleave", () => form.classList.remove("dropping"));

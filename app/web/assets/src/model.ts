@@ -1,7 +1,5 @@
-// Base models: the upload form of the list, and the filter of a model's tensors.
+// A base model's page: the filter of its tensors.
 import { debounce, need } from "./dom";
-
-if (document.querySelector("#upload-form")) void import("./upload").then(({ startUpload }) => startUpload());
 
 /** Show the tensors whose line contains the text. */
 function apply(): void {

@@ -1,4 +1,0 @@
-// The list of datasets.
-import { startUpload } from "./upload";
-
-startUpload();
