@@ -29,7 +29,7 @@ def introduce(session: Session, hello: Hello, settings: Settings) -> Welcome:
         )
     worker = session.get(Worker, hello.worker_id) or Worker(id=hello.worker_id, busy_slots=0)
     worker.name, worker.host, worker.slots = hello.name, hello.host, hello.slots
-    worker.engines, worker.versions = hello.engines, hello.versions
+    worker.protocol, worker.engines, worker.versions = hello.protocol, hello.engines, hello.versions
     worker.gpus = [gpu.model_dump() for gpu in hello.gpus]
     worker.last_seen_at = now()
     session.add(worker)
@@ -38,13 +38,13 @@ def introduce(session: Session, hello: Hello, settings: Settings) -> Welcome:
 
 
 def get(session: Session, worker_id: str) -> Worker:
-    """Return a worker that has introduced itself.
+    """Return a worker that has introduced itself to this version of the server.
 
     Raises:
         Conflict: `unknown-worker`: it should say hello first.
     """
     worker = session.get(Worker, worker_id)
-    if worker is None:
+    if worker is None or worker.protocol != PROTOCOL_VERSION:
         raise Conflict(f"no worker {worker_id} has introduced itself", code="unknown-worker", hint="Say hello first.")
     return worker
 

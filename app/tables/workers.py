@@ -7,6 +7,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, Document, now
+from app.wire.worker import PROTOCOL_VERSION
 
 
 class Worker(Base):
@@ -17,6 +18,8 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(120))
     host: Mapped[str] = mapped_column(String(255))
+    protocol: Mapped[int] = mapped_column(default=PROTOCOL_VERSION)
+    """What it speaks. Kept, for a worker does not say hello again when the server is upgraded under it."""
     engines: Mapped[dict[str, str]] = mapped_column(Document)
     versions: Mapped[dict[str, str]] = mapped_column(Document, default=dict)
     gpus: Mapped[list[dict[str, Any]]] = mapped_column(Document, default=list)

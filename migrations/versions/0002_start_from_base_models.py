@@ -96,6 +96,10 @@ def upgrade() -> None:
     with op.batch_alter_table("job_leaves", schema=None) as batch_op:
         batch_op.create_index("ix_job_leaves_name", ["name", "number"], unique=False)
 
+    with op.batch_alter_table("workers", schema=None) as batch_op:
+        # Whoever introduced itself before knows nothing of bases, and would train from scratch instead.
+        batch_op.add_column(sa.Column("protocol", sa.Integer(), nullable=False, server_default="1"))
+
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         # Every job so far started from scratch, which is what an empty start means.
         batch_op.add_column(sa.Column("start", sa.JSON(), nullable=False, server_default="{}"))
@@ -164,6 +168,9 @@ def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def downgrade() -> None:
     """Go back to the schema before."""
+    with op.batch_alter_table("workers", schema=None) as batch_op:
+        batch_op.drop_column("protocol")
+
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("start_mode", sa.VARCHAR(length=16), nullable=False, server_default="scratch"))
         batch_op.drop_constraint(batch_op.f("fk_jobs_base_model_id_base_models"), type_="foreignkey")

@@ -12,8 +12,9 @@ from sqlalchemy import func, select, update
 from app import auth
 from app.db import transaction
 from app.fleet import upkeep
-from app.tables import Attempt, Blob, Checkpoint, Job, MetricChunk
+from app.tables import Attempt, Blob, Checkpoint, Job, MetricChunk, Worker
 from app.tables.base import now
+from app.wire.worker import PROTOCOL_VERSION
 from tests.app.simulated import add_worker
 
 
@@ -119,6 +120,15 @@ def test_a_worker_of_another_protocol_is_refused(client, worker_client):
     answer = worker_client.post("/api/v1/worker/hello", json=hello)
     assert (answer.status_code, answer.json()["code"]) == (409, "protocol-mismatch")
     assert answer.json()["hint"] == "Upgrade the server."
+
+
+def test_a_worker_that_spoke_with_an_older_server_gets_no_work(app, submit, worker, worker_client):
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Worker).values(protocol=PROTOCOL_VERSION - 1))
+    body = {"worker_id": "one", "job_id": submit()["id"], "attempt": 1}
+    assert worker_client.post("/api/v1/worker/claim", json=body).json()["code"] == "unknown-worker"
+    presence = {"worker_id": "one", "busy_slots": 0}
+    assert worker_client.post("/api/v1/worker/presence", json=presence).json()["code"] == "unknown-worker"
 
 
 def test_tokens_open_only_their_own(client, submit, worker, worker_client):
