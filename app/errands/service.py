@@ -234,6 +234,8 @@ def _contradiction(errand: Errand, facts: BaseFacts) -> str | None:
         return "no model was found in it"
     if not (0 <= facts.parameters <= _BIGGEST and 0 <= (facts.step or 0) <= _BIGGEST):
         return f"{facts.parameters} parameters and step {facts.step} cannot be"
+    if not all(0 <= seed <= _BIGGEST for seed in (facts.seed or 0, *(facts.seeds or {}).values())):
+        return "a seed is negative or too large to be one"
     return None
 
 

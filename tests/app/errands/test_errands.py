@@ -317,6 +317,8 @@ def test_an_answer_that_is_malformed_refuses_the_errand(order, worker, errand, b
         ({"parameters": -1}, "-1 parameters"),
         ({"parameters": 2**63}, "cannot be"),
         ({"step": 2**63}, "cannot be"),
+        ({"seed": -1}, "a seed"),
+        ({"seeds": {"training": 2**63}}, "a seed"),
     ],
 )
 def test_facts_that_contradict_the_order_are_refused(order, worker, errand, facts, why):
