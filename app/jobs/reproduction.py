@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from importlib.metadata import version as installed_version
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from app.jobs.preparation import find_engine
 from app.jobs.submission import SubmitRequest, find_repeated
 from app.jobs.timeline import tell
 from app.settings import Settings
-from app.tables import BaseModel, Job, JobDataset, JobLeaf
+from app.tables import BaseModel, Event, Job, JobDataset, JobLeaf
 from app.wire.comparison import Comparison, Reproduce
 from app.wire.jobs import FINAL_STATES, Origin
 
@@ -59,9 +60,8 @@ def check(session: Session, store: BlobStore, job_id: int, *, allow_other_versio
             code="spec-incomplete",
             hint="Upload the same files again, or restore the store from a backup: equal content has the same digest.",
         )
-    there, here = recorded_library(session, job), _library_here(job)
-    if there not in (None, here) and not allow_other_versions:
-        library = find_engine(job.engine).library
+    if not allow_other_versions and (other := other_version(session, job)):
+        library, there, here = other
         raise Conflict(
             f"job {job_id} ran with {library} {there}, and this server has {here}: equal bits are not to be expected",
             code="other-version",
@@ -80,8 +80,11 @@ def _gone(session: Session, store: BlobStore, job: Job) -> list[str]:
     return [f"{what} ({sha256[:12]}) is" for what, sha256 in wanted.items() if store.size(sha256) is None]
 
 
-def _library_here(job: Job) -> str:
-    return installed_version(find_engine(job.engine).library)
+def other_version(session: Session, job: Job) -> tuple[str, str, str] | None:
+    """Return the engine's library, its version when the job ran, and this server's; None unless these two differ."""
+    library = find_engine(job.engine).library
+    there, here = recorded_library(session, job), installed_version(library)
+    return None if there in (None, here) else (library, str(there), here)
 
 
 def create(session: Session, job_id: int, wanted: Reproduce, key: str | None) -> tuple[Job, bool]:
@@ -117,9 +120,8 @@ def create(session: Session, job_id: int, wanted: Reproduce, key: str | None) ->
 def _job(session: Session, original: Job, wanted: Reproduce, request: SubmitRequest) -> Job:
     name = wanted.name or (PREFIX + original.name.removeprefix(PREFIX))[:MAX_NAME]
     digest = original.digest
-    there, here = recorded_library(session, original), _library_here(original)
-    if there not in (None, here):
-        digest = _digest({"spec": digest, "library": here})  # equal digests would say: the same training
+    if other := other_version(session, original):
+        digest = _digest({"spec": digest, "library": other[2]})  # equal digests would say: the same training
     return Job(
         **{column: getattr(original, column) for column in FROZEN},
         name=name,
@@ -154,6 +156,12 @@ def conclude(sessions: sessionmaker[Session], _: Settings) -> int:
         except Exception:  # one that cannot be compared must not keep the others from it
             log.exception("job %s could not be compared with job %s; it will be tried again", job_id, original_id)
     return concluded
+
+
+def summaries(session: Session, job_ids: Iterable[int]) -> dict[int, str]:
+    """Return in words what came of reproductions, by job; of those that have a verdict."""
+    query = select(Event.job_id, Event.message).where(Event.job_id.in_(job_ids), Event.kind == "reproduction")
+    return {row.job_id: row.message for row in session.execute(query)}
 
 
 def _due(session: Session) -> list[tuple[int, int]]:

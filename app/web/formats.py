@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,6 +126,16 @@ def ticks(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
+def headline(summary: str) -> str:
+    """Return what a summary says before its first colon or semicolon: `diverged at step 1,240`. As in `format.ts`."""
+    return re.split("[:;]", summary, maxsplit=1)[0]
+
+
+def particulars(summary: str) -> str:
+    """Return what a summary says after its headline."""
+    return "".join(re.split("[:;]", summary, maxsplit=1)[1:]).strip()
+
+
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Return the leaves of a nested document as (path, value) pairs: `cpu.model`, `AMD EPYC`."""
     if isinstance(value, dict) and value:
@@ -136,6 +147,8 @@ def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 FILTERS = {
     "flat": flat,
+    "headline": headline,
+    "particulars": particulars,
     "ticks": ticks,
     "significant": significant,
     "energy": energy,

@@ -1,7 +1,7 @@
 """The list of jobs and the pages of one job."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import RedirectResponse, Response
@@ -12,10 +12,9 @@ from app.auth import CurrentUser
 from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
-from app.jobs import checkpoints, logs, provenance, service, timeline, transitions
+from app.jobs import checkpoints, logs, reproduction, service, timeline, transitions
 from app.web import plan, tree, words
 from app.web.pages import (
-    ComparePage,
     Filters,
     JobConfigPage,
     JobHistoryPage,
@@ -59,6 +58,7 @@ def show_jobs(
     found, problems = search(session, filters, cursor or None)
     page = JobsPage(
         jobs=found.items,
+        summaries=reproduction.summaries(session, [job.id for job in found.items if job.reproduction]),
         filters=filters,
         problems=problems,
         columns=columns(found.items),
@@ -101,9 +101,26 @@ def headline(job: JobView) -> list[str]:
     return [key for want in wanted for key in job.progress.latest if key == want or key.startswith(f"{want}/")]
 
 
-def find(session: Session, job_id: int) -> JobDetail:
-    """Return a job with everything its pages show. Raises NotFound."""
-    return service.detail(session, service.get(session, job_id))
+class Framed(TypedDict):
+    """What the head of each of a job's pages shows; see `JobFrame`."""
+
+    job: JobDetail
+    headline: Sequence[str]
+    summary: str | None
+    other_version: tuple[str, str, str] | None
+
+
+def framed(session: Session, job_id: int) -> Framed:
+    """Return what the head of a job's pages shows. Raises NotFound."""
+    row = service.get(session, job_id)
+    job = service.detail(session, row)
+    summary = reproduction.summaries(session, [job_id]).get(job_id) if job.reproduction else None
+    return {
+        "job": job,
+        "headline": headline(job),
+        "summary": summary,
+        "other_version": reproduction.other_version(session, row),
+    }
 
 
 @router.get("/jobs/compare")
@@ -112,25 +129,15 @@ def choose_comparison(_: CurrentUser, job: Annotated[list[JobNumber], Query(min_
     return RedirectResponse(f"/jobs/{job[0]}/diff/{job[1]}", 303)
 
 
-@router.get("/jobs/{left}/diff/{right}")
-def show_comparison(request: Request, _: CurrentUser, session: ReadSession, left: JobId, right: JobId) -> Response:
-    """What two jobs' configurations differ in."""
-    first, second = service.get(session, left), service.get(session, right)
-    page = ComparePage(
-        left=service.detail(session, first), right=service.detail(session, second), diff=provenance.diff(first, second)
-    )
-    return render(request, page)
-
-
 @router.get("/jobs/{job_id}")
 def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's charts, checkpoints, and what happened lately."""
-    job = find(session, job_id)
+    frame = framed(session, job_id)
+    job = frame["job"]
     engine = registry.get(job.engine)
     log, log_size = end_of_log(session, job_id, LATEST_LINES)
     page = JobOverviewPage(
-        job=job,
-        headline=headline(job),
+        **frame,
         checkpoints=checkpoints.listed(session, job_id),
         events=timeline.newest(session, job_id, LATELY),
         log=log,
@@ -155,27 +162,26 @@ def board(job: JobDetail) -> dict[str, Any]:
 @router.get("/jobs/{job_id}/config")
 def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's resolved configuration with origins."""
-    job = find(session, job_id)
-    page = JobConfigPage(
-        job=job, headline=headline(job), rows=tree.rows(job.resolved, job.origins), counts=tree.counts(job.origins)
-    )
+    frame = framed(session, job_id)
+    job = frame["job"]
+    page = JobConfigPage(**frame, rows=tree.rows(job.resolved, job.origins), counts=tree.counts(job.origins))
     return render(request, page)
 
 
 @router.get("/jobs/{job_id}/transfer")
 def show_transfer(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """What became of every tensor of a job's base."""
-    job = find(session, job_id)
-    parts = plan.parts(job.plan) if job.plan else []
-    return render(request, JobTransferPage(job=job, headline=headline(job), parts=parts))
+    frame = framed(session, job_id)
+    made = frame["job"].plan
+    return render(request, JobTransferPage(**frame, parts=plan.parts(made) if made else []))
 
 
 @router.get("/jobs/{job_id}/log")
 def show_log(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """The end of the newest attempt's log."""
-    job = find(session, job_id)
+    frame = framed(session, job_id)
     text, size = end_of_log(session, job_id, LOG_LINES)
-    return render(request, JobLogPage(job=job, headline=headline(job), text=text, size=size))
+    return render(request, JobLogPage(**frame, text=text, size=size))
 
 
 def end_of_log(session: Session, job_id: int, lines: int) -> tuple[str, int]:
@@ -189,8 +195,8 @@ def end_of_log(session: Session, job_id: int, lines: int) -> tuple[str, int]:
 @router.get("/jobs/{job_id}/history")
 def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's attempts and everything that happened."""
-    job = find(session, job_id)
-    return render(request, JobHistoryPage(job=job, headline=headline(job), events=timeline.newest(session, job_id)))
+    frame = framed(session, job_id)
+    return render(request, JobHistoryPage(**frame, events=timeline.newest(session, job_id)))
 
 
 @router.post("/jobs/{job_id}/cancel")

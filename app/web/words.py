@@ -53,6 +53,20 @@ VERB_WORDS = {
     "unused": "Only the base has it",
 }
 
+VERDICT_WORDS = {
+    "identical": "Every step and every fingerprint that both recorded is equal, bit for bit",
+    "identical-so-far": "Equal, bit for bit, as far as both went",
+    "diverged": "A metric or a fingerprint differs",
+    "not-comparable": "No metric of the same step in both",
+}
+
+STAGE_WORDS = {
+    "init": "Weights before the first step",
+    "transfer": "Weights after those of the base came in",
+    "statistics": "Statistics of the data",
+    "checkpoint": "Weights of the checkpoint",
+}
+
 MODEL_STATE_WORDS = {
     "inspecting": "A worker looks into the file",
     "ready": "Jobs can start from it",

@@ -1,18 +1,21 @@
-"""Two jobs side by side: what differs in their configurations, and what each keeps of its base."""
+"""Two jobs side by side."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app.web.pages.base import Page
-from app.wire.jobs import JobDetail, JobDiff
+from app.wire.comparison import Comparison, FingerprintPair, MetricDifference
+from app.wire.jobs import FINAL_STATES, JobDetail, JobDiff
 
 
 @dataclass(frozen=True)
 class ComparePage(Page):
-    """What two jobs differ in."""
+    """What two jobs differ in: their runs, bit for bit, and what they were given."""
 
     template: ClassVar[str] = "compare.html"
     section: ClassVar[str] = "jobs"
+    script: ClassVar[str] = "compare"
 
     left: JobDetail
     """The first job."""
@@ -20,6 +23,8 @@ class ComparePage(Page):
     """The second job."""
     diff: JobDiff
     """Values that differ, and equal values of different origin."""
+    runs: Comparison
+    """Metrics, fingerprints, and what the two ran on."""
 
     @property
     def title(self) -> str:
@@ -30,3 +35,30 @@ class ComparePage(Page):
     def sides(self) -> tuple[JobDetail, JobDetail]:
         """Return both jobs, the first one left."""
         return self.left, self.right
+
+    @property
+    def final(self) -> bool:
+        """Return whether nothing will change any more."""
+        return all(job.state in FINAL_STATES for job in self.sides)
+
+    @property
+    def equal_metrics(self) -> Sequence[str]:
+        """Return the metrics that both have and that differ nowhere."""
+        differing = {one.key for one in self.runs.first_differences}
+        return [key for key in self.runs.metrics if key not in differing]
+
+    @property
+    def fingerprints(self) -> Sequence[FingerprintPair]:
+        """Return the pairs of digests to show: those of the beginning, and that of the first checkpoint that differs."""
+        first = self.runs.fingerprint
+        return [*self.runs.beginning, *([first] if first and first.stage == "checkpoint" else [])]
+
+    @property
+    def curve(self) -> dict[str, Any] | None:
+        """Return what the picture of the metric that parted first needs to know; None without one."""
+        first = self.runs.divergence
+        return {"jobs": [self.left.id, self.right.id], "key": first.key, "step": first.step} if first else None
+
+    def apart(self, difference: MetricDifference) -> float:
+        """Return how far two values are apart; NaN where one of them is."""
+        return abs(float(difference.left.decimal) - float(difference.right.decimal))

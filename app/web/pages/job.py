@@ -23,6 +23,10 @@ class JobFrame(Page):
     """The job."""
     headline: Sequence[str]
     """Metric keys worth a place in the head, most important first."""
+    summary: str | None
+    """What came of reproducing another job, in a sentence; None without a verdict."""
+    other_version: tuple[str, str, str] | None
+    """The engine's library, its version when the job ran, and this server's, if these differ."""
 
     @property
     def title(self) -> str:
@@ -49,6 +53,7 @@ class JobFrame(Page):
             ("Show it", f"cairn show {number}"),
             ("Read its log", f"cairn logs {number}"),
             ("Download checkpoint and curves", f"cairn download {number}"),
+            *((("Run it again, and compare", f"cairn reproduce {number} --follow"),) if self.job.attempt else ()),
         )
 
 

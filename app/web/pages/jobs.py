@@ -1,6 +1,6 @@
 """The list of jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -59,6 +59,8 @@ class JobsPage(Page):
 
     jobs: Sequence[JobView]
     """The jobs of this page of the list."""
+    summaries: Mapping[int, str]
+    """What came of reproductions, in a sentence, by job."""
     filters: Filters
     """What the list is narrowed down to."""
     problems: Sequence[Problem]

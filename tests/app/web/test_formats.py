@@ -65,6 +65,19 @@ def test_a_document_is_indented_with_plain_lists_on_one_line() -> None:
     assert '                "d": "é"' in text
 
 
+@pytest.mark.parametrize(
+    ("summary", "headline", "particulars"),
+    [
+        ("identical so far (1,240 steps)", "identical so far (1,240 steps)", ""),
+        ("identical: 5,000 steps, 12 checkpoints", "identical", "5,000 steps, 12 checkpoints"),
+        ("diverged at step 7: lr is 1 in job 1; more: text", "diverged at step 7", "lr is 1 in job 1; more: text"),
+        ("identical in the 9 steps; job 1 failed", "identical in the 9 steps", "job 1 failed"),
+    ],
+)
+def test_a_summary_has_a_headline(summary: str, headline: str, particulars: str) -> None:
+    assert (formats.headline(summary), formats.particulars(summary)) == (headline, particulars)
+
+
 def test_backticks_become_code_and_nothing_else_becomes_html() -> None:
     assert formats.ticks("run `cairn <ls>` & wait") == "run <code>cairn &lt;ls&gt;</code> &amp; wait"
     assert formats.ticks("a lone ` stays <b>") == "a lone ` stays &lt;b&gt;"

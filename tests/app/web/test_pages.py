@@ -41,6 +41,17 @@ from app.web.pages import (
     WorkersPage,
 )
 from app.web.render import TEMPLATES, environment
+from app.wire.comparison import (
+    Comparison,
+    Difference,
+    Divergence,
+    EnvironmentDifference,
+    FingerprintPair,
+    MetricDifference,
+    MetricValue,
+    Side,
+    UnevenMetric,
+)
 from app.wire.datasets import DatasetSummary, DatasetView, Range, SystemSummary
 from app.wire.jobs import (
     AttemptView,
@@ -134,6 +145,8 @@ JOB = JobDetail(
         )
     ],
     datasets=[EVIL],
+    reproduces=3,
+    reproduction="diverged",
     start_mode="finetune",
     start=Start(mode="finetune", base=EVIL, branch={EVIL: EVIL}, fitting={EVIL: "new"}, allow=[EVIL]),
     base=EVIL,
@@ -227,11 +240,42 @@ DIFFERENCE = LeafDifference(
     right=None,
     left_origin=Origin(origin="base", source=EVIL, ignored=EVIL),
 )
-FRAME_OF_JOB = {"job": JOB, "headline": ["train/rmse_f"]}
+FRAME_OF_JOB = {
+    "job": JOB,
+    "headline": ["train/rmse_f"],
+    "summary": f"diverged at step 7: {EVIL}",
+    "other_version": (EVIL, EVIL, EVIL),
+}
+VALUE = MetricValue(hex=EVIL, decimal="0.10000000000000001")
+SIDE = Side(job=17, name=EVIL, state="running", step=1234, total_steps=4000)
+PLAIN = [Difference(pointer=EVIL, left=EVIL, only="left"), Difference(pointer=EVIL, left=EVIL, right=EVIL)]
+ENVIRONMENTS = EnvironmentDifference(left_job=17, left_attempt=1, right_job=17, right_attempt=2, differences=PLAIN)
+PAIR = FingerprintPair(stage="checkpoint", step=1000, left=EVIL, right="cd" * 32)
+RUNS = Comparison(
+    left=SIDE,
+    right=SIDE,
+    verdict="diverged",
+    summary=f"diverged at step 7: {EVIL}",
+    steps=6,
+    last_step=6,
+    metrics=[EVIL, "lr"],
+    divergence=Divergence(key=EVIL, step=7, left=VALUE, right=VALUE, keys=2),
+    first_differences=[MetricDifference(key=EVIL, step=7, left=VALUE, right=VALUE)],
+    only_left=[EVIL],
+    only_right=[EVIL],
+    uneven=[UnevenMetric(key=EVIL, left=1, right=2)],
+    checkpoints=3,
+    beginning=[FingerprintPair(stage="init", left="ab" * 32, right="ab" * 32)],
+    fingerprint=PAIR,
+    spec=PLAIN,
+    environment=ENVIRONMENTS,
+    moves=[ENVIRONMENTS],
+)
 
 EXAMPLES: dict[type[Page], Page] = {
     JobsPage: JobsPage(
         jobs=[JOB],
+        summaries={17: f"diverged at step 7: {EVIL}"},
         filters=Filters(q=EVIL, states=("failed",), tag=EVIL, where=EVIL),
         problems=[Problem(code="bad-search", message=EVIL, hint=EVIL)],
         columns=[MetricColumn("train/rmse_f", "F train", "eV/Å")],
@@ -257,6 +301,7 @@ EXAMPLES: dict[type[Page], Page] = {
         left=JOB,
         right=JOB,
         diff=JobDiff(left=17, right=17, same_training=True, values=[DIFFERENCE], origins=[DIFFERENCE]),
+        runs=RUNS,
     ),
     JobLogPage: JobLogPage(**FRAME_OF_JOB, text=EVIL, size=30),
     JobHistoryPage: JobHistoryPage(**FRAME_OF_JOB, events=[EVENT]),
@@ -396,8 +441,41 @@ def test_a_job_without_a_plan_says_why(state: str, mode: str) -> None:
         "resume": "is restored whole",
         "finetune": "No plan was made",
     }
-    html = rendered(JobTransferPage(job=job, headline=[], parts=[]))
+    html = rendered(JobTransferPage(job=job, headline=[], summary=None, other_version=None, parts=[]))
     assert said[state if state == "checking" else mode] in html
+
+
+def test_a_job_that_was_never_run_cannot_be_reproduced() -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    assert 'data-open="#reproduce"' in rendered(page), "the version is another: asked first"
+    same = dataclasses.replace(page, other_version=None)
+    assert 'action="/jobs/17/reproduce"' in rendered(same)
+    never = dataclasses.replace(same, job=JOB.model_copy(update={"attempt": 0}))
+    assert "reproduce" not in rendered(never)
+
+
+def test_two_runs_are_followed_until_both_have_ended() -> None:
+    page = EXAMPLES[ComparePage]
+    assert isinstance(page, ComparePage)
+    assert 'data-follow="/api/v1/jobs/17/compare/17"' in rendered(page)
+    ended = JOB.model_copy(update={"state": "completed"})
+    assert "data-follow" not in rendered(dataclasses.replace(page, left=ended, right=ended))
+
+
+def test_the_first_difference_is_marked_and_equal_metrics_are_listed() -> None:
+    page = EXAMPLES[ComparePage]
+    assert isinstance(page, ComparePage)
+    assert page.equal_metrics == ["lr"]
+    assert [pair.stage for pair in page.fingerprints] == ["init", "checkpoint"]
+    html = rendered(page)
+    assert html.count("the first that differs") == 1
+    assert "0.10000000000000001" in html
+    equal = RUNS.model_copy(update={"divergence": None, "first_differences": [], "fingerprint": None})
+    html = rendered(dataclasses.replace(page, runs=equal))
+    assert 'class="first"' not in html
+    assert "their weights are equal" in html
+    assert "exact bits" not in html
 
 
 @pytest.mark.parametrize(

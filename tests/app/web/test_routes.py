@@ -11,9 +11,10 @@ from starlette.testclient import TestClient
 from app import auth
 from app.db import transaction
 from app.engines.registry import ENGINES
+from app.jobs.timeline import tell
 from app.keys import token_file
 from app.settings import Settings
-from app.tables import Token
+from app.tables import Attempt, Job, Token
 from app.web import bundle
 from app.web.examples import examples
 from app.web.session_routes import local_path
@@ -207,6 +208,61 @@ def test_promoting_needs_the_csrf_token_and_leads_to_the_model(browser_client: T
     missing = browser_client.post(path, data={"step": 7, "csrf_token": token})
     assert missing.status_code == 404
     assert "has no checkpoint of step 7" in missing.text
+
+
+def test_reproducing_needs_the_csrf_token_and_leads_to_one_new_job(
+    browser_client: TestClient, seeded: Seeded, app: FastAPI
+) -> None:
+    path = f"/jobs/{seeded.completed}/reproduce"
+    form = {"key": "once", "allow_other_versions": "true"}
+    assert browser_client.post(path, data=form).status_code == 403
+    form["csrf_token"] = csrf_of(browser_client.get("/jobs").text)
+    answers = [browser_client.post(path, data=form, follow_redirects=False) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [303, 303]
+    location = answers[0].headers["location"]
+    assert location == answers[1].headers["location"], "a double click makes one job"
+    new = int(location.rsplit("/", 1)[1])
+    for page in (location, "/jobs"):
+        html = browser_client.get(page).text
+        assert f'data-follow="/api/v1/jobs/{seeded.completed}/compare/{new}"' in html
+    with transaction(app.state.sessions) as session:
+        job = session.get_one(Job, new)
+        job.reproduction = "diverged"
+        tell(session, new, "reproduction", "diverged at step 1,241: train/loss is 1 in job 1, 2 in job 9")
+    for page in (location, f"{location}/log", "/jobs"):
+        html = browser_client.get(page).text
+        assert ">diverged at step 1,241</span>" in html, page
+        assert f'data-follow="/api/v1/jobs/{seeded.completed}/compare' not in html
+
+
+def test_a_job_that_was_never_run_is_not_reproduced(browser_client: TestClient, seeded: Seeded) -> None:
+    form = {"key": "once", "csrf_token": csrf_of(browser_client.get("/jobs").text)}
+    answer = browser_client.post(f"/jobs/{seeded.queued}/reproduce", data=form)
+    assert answer.status_code == 409
+    assert "was never run" in answer.text
+
+
+def test_another_version_is_asked_about_first(browser_client: TestClient, seeded: Seeded, app: FastAPI) -> None:
+    with transaction(app.state.sessions) as session:
+        attempt = session.query(Attempt).filter(Attempt.job_id == seeded.completed).one()
+        attempt.environment = {"libraries": {"deepmd-kit": "3.0.1"}}
+    html = browser_client.get(f"/jobs/{seeded.completed}").text
+    assert "The job ran with deepmd-kit 3.0.1" in html
+    form = {"key": "once", "csrf_token": csrf_of(html)}
+    assert browser_client.post(f"/jobs/{seeded.completed}/reproduce", data=form).status_code == 409
+
+
+def test_two_runs_are_compared_step_by_step(browser_client: TestClient, seeded: Seeded) -> None:
+    html = browser_client.get(f"/jobs/{seeded.completed}/diff/{seeded.running}").text
+    found = browser_client.get(f"/api/v1/jobs/{seeded.completed}/compare/{seeded.running}").json()
+    first = found["divergence"]
+    for words in (found["summary"].split(":")[0], first["left"]["decimal"], first["right"]["hex"]):
+        assert words in html
+    for key in found["metrics"]:
+        assert key in html
+    same = browser_client.get(f"/jobs/{seeded.completed}/diff/{seeded.completed}").text
+    assert "repeat-identical" in same
+    assert "repeat-diverged" not in same
 
 
 def test_the_check_answers_scripts_with_json_and_html(browser_client: TestClient, seeded: Seeded) -> None:

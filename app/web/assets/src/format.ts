@@ -42,3 +42,9 @@ export function ago(seconds: number): string {
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
   return `${Math.floor(seconds / 86400)} d ago`;
 }
+
+/** Split a summary at its first colon or semicolon: what, and more about it. */
+export function headline(summary: string): [string, string] {
+  const at = summary.search(/[:;]/);
+  return at < 0 ? [summary, ""] : [summary.slice(0, at), summary.slice(at + 1).trim()];
+}

@@ -8,7 +8,7 @@ function count(): void {
   const chosen = document.querySelectorAll("input[name=job]:checked").length;
   button.disabled = chosen !== 2;
   need("#chosen").textContent =
-    chosen === 2 ? "Two jobs chosen." : chosen > 2 ? `${chosen} jobs chosen; two can be compared.` : "Choose two jobs to compare their configurations.";
+    chosen === 2 ? "Two jobs chosen." : chosen > 2 ? `${chosen} jobs chosen; two can be compared.` : "Choose two jobs to compare.";
 }
 
 document.addEventListener("change", count);

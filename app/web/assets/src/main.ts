@@ -3,6 +3,7 @@ import htmx from "htmx.org";
 import { csrfToken } from "./api";
 import { announce, startChrome } from "./chrome";
 import { startLive } from "./live";
+import { startFollowing } from "./repeats";
 
 interface RequestDetail {
   ctx: { request: { method: string; headers: Record<string, string> } };
@@ -25,3 +26,4 @@ htmx.config.defaultTimeout = 20_000;
 htmx.config.morphIgnore.push("open");
 startChrome();
 startLive();
+startFollowing();
