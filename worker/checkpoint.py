@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from worker import rng
 from worker.engines.base import EngineTrainer
 from worker.failures import TrainingFailure
 from worker.rundir import Manifest, RunDir, write_json
@@ -39,7 +40,10 @@ def write(run: RunDir, trainer: EngineTrainer, step: int, metrics: Mapping[str, 
         raise
     _sync_directory(run.checkpoints)
     latest = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
-    manifest = Manifest(step=step, files=files, metrics=latest, fingerprint=trainer.fingerprint())
+    generators = {**rng.digests(rng.get_state()), **trainer.generators(step)}
+    manifest = Manifest(
+        step=step, files=files, metrics=latest, fingerprint=trainer.fingerprint(), generators=generators
+    )
     write_json(final / "manifest.json", manifest)
     return manifest
 

@@ -1,5 +1,6 @@
 """Every random number generator that a training can draw from: seeding, saving, putting back."""
 
+import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,33 @@ def preserved() -> Iterator[None]:
         yield
     finally:
         set_state(state)
+
+
+def digests(state: State) -> dict[str, str]:
+    """Return the digest of each generator of a state: python, numpy, torch, and cuda:N of every CUDA device."""
+    found = {name: digest(state[name]) for name in ("python", "numpy", "torch")}
+    return found | {f"cuda:{index}": digest(one) for index, one in enumerate(state["cuda"])}
+
+
+def digest(value: Any) -> str:
+    """Return SHA-256 over a generator's state: tensors by their bytes, everything else as Python writes it."""
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()
+
+
+def _feed(found: "hashlib._Hash", value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        found.update(value.cpu().contiguous().numpy().tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value):
+            found.update(f"{key}:".encode())
+            _feed(found, value[key])
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _feed(found, item)
+    else:
+        found.update(f"{value!r};".encode())
 
 
 def pack_numpy(state: dict[str, Any]) -> State:

@@ -80,6 +80,7 @@ class Manifest(Message):
     files: dict[str, dict[str, Any]] = Field(description="By name: role, sha256, md5, size.")
     metrics: dict[str, float | None] = {}
     fingerprint: str
+    generators: dict[str, str] = Field(default={}, description="SHA-256 of the state of every random generator.")
 
 
 class Result(Message):

@@ -83,7 +83,13 @@ class Uploads:
             for file in files:
                 self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
             self._wait_for_delivery(reported)
-            message = CheckpointPut(step=step, files=files, metrics=manifest.metrics, fingerprint=manifest.fingerprint)
+            message = CheckpointPut(
+                step=step,
+                files=files,
+                metrics=manifest.metrics,
+                fingerprint=manifest.fingerprint,
+                generators=manifest.generators,
+            )
             client.checkpoint(self.api, message)
         except (client.Refused, FileNotFoundError) as error:
             self.refused[step] = str(error)

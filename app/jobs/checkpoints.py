@@ -45,7 +45,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     session.flush()
     size = sum(file.size for file in sent.files)
     message = f"checkpoint of step {sent.step}, {len(sent.files)} files, {size / 1e6:.1f} MB, verified"
-    data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint}
+    data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint, "generators": sent.generators}
     tell(session, job.id, "checkpoint", message, attempt=attempt.number, data=data)
     job.version += 1
     return checkpoint

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from worker import checkpoint
+from worker import checkpoint, rng
 from worker.context import RunContext
 from worker.failures import TrainingFailure
 from worker.loop import Progress, StopSwitch, run
@@ -44,6 +44,9 @@ class Walk:
 
     def fingerprint(self):
         return checkpoint.fingerprint({"weight": self.weight})
+
+    def generators(self, step):
+        return {"walk": str(step)}
 
 
 @pytest.fixture
@@ -154,6 +157,7 @@ def test_the_manifest_tells_what_is_on_disk(directory):
         "size": len(content),
     }
     assert manifest["metrics"]["train/loss"] == 0.5
+    assert manifest["generators"] == {**rng.digests(rng.get_state()), "walk": "2"}
 
 
 def test_status_ends_at_the_last_step_with_a_rate(directory):

@@ -43,6 +43,26 @@ def test_a_preserved_block_draws_for_itself_only():
     assert _draw() == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("python", random.random),
+        ("python", random.gauss),
+        ("numpy", np.random.rand),
+        ("numpy", np.random.standard_normal),
+        ("torch", lambda: torch.rand(1)),
+    ],
+)
+def test_one_draw_shows_in_the_digest_of_its_generator_alone(name, draw):
+    rng.seed_all(5)
+    before = rng.digests(rng.get_state())
+    draw()
+    after = rng.digests(rng.get_state())
+    assert {key for key in before if after[key] != before[key]} == {name}
+    rng.seed_all(5)
+    assert rng.digests(rng.get_state()) == before
+
+
 def test_a_fingerprint_tells_name_dtype_shape_and_every_bit():
     base = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3)}
     variants = [

@@ -20,6 +20,7 @@ class Server:
         self.blobs: dict[str, bytes] = {}
         self.uploads = 0
         self.checkpoints: list[int] = []
+        self.generators: list[dict[str, str]] = []
         self.artifacts: dict[str, str] = {}
         self.corrupt: set[str] = set()
 
@@ -36,6 +37,7 @@ class Server:
         if any(file["sha256"] not in self.blobs for file in body["files"]):
             return problem(422, "missing-blob")
         self.checkpoints.append(body["step"])
+        self.generators.append(body["generators"])
         view = {"id": 1, "job_id": 1, "attempt": 1, "created_at": datetime.now(UTC).isoformat(), **body}
         return Answer(200, json.dumps(view).encode())
 
@@ -88,7 +90,8 @@ def save(run: RunDir, *steps: int, data: bytes | None = None) -> None:
         (directory / "model.pt").write_bytes(weights)
         sha256, md5 = hashlib.sha256(weights).hexdigest(), hashlib.md5(weights).hexdigest()
         about = {"role": "checkpoint", "sha256": sha256, "md5": md5, "size": len(weights)}
-        write_json(directory / "manifest.json", Manifest(step=step, files={"model.pt": about}, fingerprint="f"))
+        manifest = Manifest(step=step, files={"model.pt": about}, fingerprint="f", generators={"torch": f"of {step}"})
+        write_json(directory / "manifest.json", manifest)
 
 
 def local(run: RunDir) -> list[str]:
@@ -100,6 +103,7 @@ def test_the_newest_two_stay_on_the_disk(uploads: Uploads, run: RunDir, server: 
         save(run, step)
         assert not uploads.upload()
     assert server.checkpoints == [1, 2, 3, 4]
+    assert server.generators == [{"torch": f"of {step}"} for step in server.checkpoints]
     assert local(run) == ["step-3", "step-4"]
     assert not uploads.upload()
     assert server.uploads == 4

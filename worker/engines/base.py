@@ -61,6 +61,9 @@ class EngineTrainer(Protocol):
     def fingerprint(self) -> str:
         """Return SHA-256 over every tensor's name, dtype, shape and bytes, names sorted."""
 
+    def generators(self, step: int) -> Mapping[str, str]:
+        """Return after `step` the digests of what decides later draws beside Python's, NumPy's and torch's generators."""
+
 
 class Errands(Protocol):
     """A module: what an engine does for the control plane beside training. Runs in a process of its own, under limits."""

@@ -9,10 +9,10 @@ import torch
 from deepmd.pt.train.training import Trainer
 from deepmd.pt.utils.env import DEVICE
 from deepmd.pt_expt.train.ema import EMA_CHECKPOINT_KEY
-from deepmd.utils import random as dp_random
 
 from app.engines.deepmd.seeds import DATA_ORDER_RULE
 from worker import rng
+from worker.engines.deepmd import generators
 from worker.failures import TrainingFailure
 from worker.rundir import RunSpec
 
@@ -38,7 +38,7 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec
         "format": FORMAT,
         "step": step,
         "rng": rng.get_state(),
-        "dp_random": rng.pack_numpy(dp_random._RANDOM_GENERATOR.get_state(legacy=False)),
+        "dp_random": generators.own_state(),
         "order": {"rule": DATA_ORDER_RULE, "seed": order_seed},
         "model": json.dumps(trainer.wrapper.model_params),
         "config": json.dumps(spec.config),
@@ -85,7 +85,7 @@ def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
     trainer.scheduler = trainer._create_lr_scheduler(trainer.optimizer, trainer.lr_schedule, step)
     if trainer.model_ema is not None:
         trainer.model_ema.load_state_dict(data[EMA_CHECKPOINT_KEY])
-    dp_random._RANDOM_GENERATOR.set_state(rng.unpack_numpy(own["dp_random"]))
+    generators.set_own_state(own["dp_random"])
     rng.set_state(own["rng"])
     return step
 

@@ -10,16 +10,17 @@ import torch
 from deepmd.pt.train.training import Trainer
 from deepmd.pt.utils.env import DEVICE
 from deepmd.pt_expt.train.gradient import clip_grad_norm_
-from deepmd.utils import random as dp_random
 from deepmd.utils.stat_file import StatFileSpec
 
 from app.engines import registry
+from app.engines.deepmd.seeds import DATA_ORDER_RULE
 from app.engines.seeds import derive
 from app.wire.transfer import TransferPlan
 from worker import checkpoint, rng
+from worker.audit import in_words
 from worker.engines.base import Context
+from worker.engines.deepmd import audit, generators, state, statistics, transfer
 from worker.engines.deepmd import config as configs
-from worker.engines.deepmd import state, statistics, transfer
 from worker.engines.deepmd.config import DeepmdConfig
 from worker.engines.deepmd.data import TaskData
 from worker.engines.deepmd.sampler import Draws
@@ -45,17 +46,18 @@ class DeepmdTrainer:
         self._training, self._validation = _open_data(self._config, self._order_seed)
         self._trainer = self._build()
         self._trainer.wrapper.train()
-        task_seed = spec.seeds.get("data.tasks", derive(spec.seed, "data.tasks"))
+        self._task_seed = spec.seeds.get("data.tasks", derive(spec.seed, "data.tasks"))
         probabilities = list(self._trainer.model_prob) if self._config.is_multi_task else [1.0]
-        self._task_draws = Draws(probabilities, task_seed, "task")
+        self._task_draws = Draws(probabilities, self._task_seed, "task")
         self.total_steps = int(self._trainer.num_steps)
         training = self._config.document["training"]
         self.checkpoint_every = spec.checkpoints.every_steps or int(training["save_freq"])
         self.validate_every = int(training["disp_freq"]) if any(self._validation.values()) else 0
-        _seed(spec.seeds.get("training", derive(spec.seed, "training")))
-        plan = spec.plan if spec.resume_step is None else None
-        message = f"Weights after the transfer from {plan.base}." if plan else "Weights before the first step."
-        context.event("fingerprint", message, {"step": 0, "sha256": self.fingerprint()})
+        generators.seed(spec.seeds.get("training", derive(spec.seed, "training")))
+        if spec.resume_step is not None:
+            self._tell_fingerprint(
+                self._trainer, "checkpoint", f"Weights of the checkpoint of step {spec.resume_step}."
+            )
 
     def train_step(self, step: int) -> Metrics:
         """Do optimisation step `step` as DeePMD-kit 3.2.0 does (training.py, `step`), except for the data order."""
@@ -125,8 +127,12 @@ class DeepmdTrainer:
 
     def fingerprint(self) -> str:
         """Return the digest of all weights and statistics buffers, `_extra_state` aside."""
-        tensors = {name: value for name, value in self._trainer.wrapper.state_dict().items() if torch.is_tensor(value)}
-        return checkpoint.fingerprint(tensors)
+        return _fingerprint(self._trainer)
+
+    def generators(self, step: int) -> dict[str, str]:
+        """Return the digests of DeePMD-kit's own generator and of the place in the order of the data."""
+        place = [DATA_ORDER_RULE, self._order_seed, self._task_seed, step]
+        return {"dp_random": rng.digest(generators.own_state()), "data order": rng.digest(place)}
 
     def non_finite_weight(self) -> str | None:
         """Return the name of a parameter that is not finite, or None."""
@@ -140,7 +146,10 @@ class DeepmdTrainer:
             return self._construct(restart_model=str(found))
         if self._spec.base is not None and self._spec.plan is not None:
             return self._build_from_base(self._spec.base, self._spec.plan)
-        return self._build_from_scratch()
+        trainer = self._build_from_scratch()
+        self._audit(trainer, None)
+        self._tell_fingerprint(trainer, "init", "Weights before the first step.")
+        return trainer
 
     def _build_from_base(self, base: BaseSpec, plan: TransferPlan) -> Trainer:
         """Construct a model by its own seeds and give it the base's weights; statistics only where the plan needs any."""
@@ -151,10 +160,22 @@ class DeepmdTrainer:
             self._context.phase("model")
             trainer = self._construct(kind=transfer.TrainerWithoutStatistics)
             _set_closest(trainer, closest)
+        self._audit(trainer, plan)
+        self._tell_fingerprint(trainer, "init", "Weights by the job's own seeds, before the transfer.")
         self._context.phase("transfer")
         done = transfer.start_from(plan, self._run.base / base.file_name, trainer, self._config)
         self._context.event("transfer", *transfer.in_words(done))
+        self._tell_fingerprint(trainer, "transfer", f"Weights after the transfer from {plan.base}.")
         return trainer
+
+    def _audit(self, trainer: Trainer, plan: TransferPlan | None) -> None:
+        """Fail unless the seeds of the config alone decided what the model began with."""
+        findings = audit.check(trainer, self._config, self._spec.config["model"], plan)
+        self._context.event("audit", *in_words(findings))
+
+    def _tell_fingerprint(self, trainer: Trainer, stage: str, message: str) -> None:
+        data = {"step": self._spec.resume_step or 0, "stage": stage, "sha256": _fingerprint(trainer)}
+        self._context.event("fingerprint", message, data)
 
     def _measure_neighbours(self) -> dict[str, float]:
         self._context.phase("neighbours")
@@ -186,7 +207,7 @@ class DeepmdTrainer:
         kind: Callable[..., Trainer] = Trainer,
     ) -> Trainer:
         """Construct DeePMD's Trainer from a copy of the config, with the random state that belongs to this job."""
-        _seed(derive(self._spec.seed, "model"))
+        generators.seed(derive(self._spec.seed, "model"))
         document = deepcopy(self._config.document)
         specs = {task: StatFileSpec(str(path), mode) for task, path in (stat_files or {}).items()}
         make = partial(kind, document, restart_model=restart_model, shared_links=deepcopy(self._config.shared_links))
@@ -243,9 +264,10 @@ def _check_device() -> None:
         raise TrainingFailure("configuration", "DeePMD-kit was set up for a GPU but none is visible.", hint=hint)
 
 
-def _seed(seed: int) -> None:
-    rng.seed_all(seed)
-    dp_random.seed(seed % 2**32)
+def _fingerprint(trainer: Trainer) -> str:
+    """Return the digest of all weights and statistics buffers."""
+    tensors = {name: value for name, value in trainer.wrapper.state_dict().items() if torch.is_tensor(value)}
+    return checkpoint.fingerprint(tensors)
 
 
 def _set_closest(trainer: Trainer, closest: Mapping[str, float]) -> None:

@@ -33,7 +33,7 @@ def needs_statistics(plan: TransferPlan) -> bool:
     """Return whether any number must come from statistics of the new data as in a training from scratch."""
     return any(
         tensor.name.endswith(_OF_THE_DATA)
-        and (tensor.verb == "reinitialised" or (tensor.verb == "remapped" and _has_new(tensor.maps)))
+        and (tensor.verb == "reinitialised" or (tensor.verb == "remapped" and has_new(tensor.maps)))
         for tensor in plan.tensors
     )
 
@@ -43,7 +43,8 @@ def needs_neighbours(plan: TransferPlan) -> bool:
     return any(tensor.verb == "refit" and tensor.name.endswith(DISTANCE) for tensor in plan.tensors)
 
 
-def _has_new(maps: Any) -> bool:
+def has_new(maps: Any) -> bool:
+    """Return whether a remapped tensor has entries that the base does not have."""
     return any(index < 0 for item in maps for index in item.indices)
 
 

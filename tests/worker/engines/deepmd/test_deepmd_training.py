@@ -62,6 +62,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(runs, case):
     rest = runs.train(CASES[case], resume_from=whole.checkpoints / "step-4")
 
     assert manifest_of(rest, 8).fingerprint == manifest_of(whole, 8).fingerprint
+    assert manifest_of(rest, 8).generators == manifest_of(whole, 8).generators
     assert_same(checkpoint_of(rest, 8), checkpoint_of(whole, 8))
     expected = metrics_of(whole)
     assert metrics_of(rest) == {step: expected[step] for step in range(5, 9)}
@@ -123,6 +124,7 @@ def test_a_killed_trainer_leaves_a_checkpoint_that_continues_exactly(runs):
 def test_looking_at_a_training_does_not_change_it(runs, straight, other):
     run = runs.train(make_config(**other))
     assert manifest_of(run, 8).fingerprint == manifest_of(straight, 8).fingerprint
+    assert manifest_of(run, 8).generators == manifest_of(straight, 8).generators
     assert [row["train/loss"] for row in metrics_of(run).values()] == [
         row["train/loss"] for row in metrics_of(straight).values()
     ]
@@ -143,8 +145,24 @@ def test_the_number_of_threads_does_not_change_a_small_training(runs, straight):
 
 def test_another_order_seed_is_another_training_with_the_same_weights_at_the_start(runs, straight):
     run = runs.train(make_config(), seeds={"data.order": 99})
-    assert events_of(run, "fingerprint") == events_of(straight, "fingerprint")
+    [event] = events_of(straight, "fingerprint")
+    assert (event["data"]["step"], event["data"]["stage"]) == (0, "init")
+    assert events_of(run, "fingerprint") == [event]
     assert manifest_of(run, 8).fingerprint != manifest_of(straight, 8).fingerprint
+    assert _differing_generators(manifest_of(run, 8), manifest_of(straight, 8)) == {"data order"}
+
+
+def test_a_checkpoint_tells_the_state_of_every_generator(runs, straight):
+    first, last = manifest_of(straight, 4), manifest_of(straight, 8)
+    assert first.generators.keys() >= {"python", "numpy", "torch", "dp_random", "data order"}
+    assert _differing_generators(first, last) == {"data order"}, "DeePMD-kit's steps draw from no generator"
+    other = runs.train(make_config(), seeds={"training": 99})
+    assert _differing_generators(manifest_of(other, 8), last) >= {"python", "numpy", "torch", "dp_random"}
+
+
+def _differing_generators(left, right):
+    assert left.generators.keys() == right.generators.keys()
+    return {name for name, digest in left.generators.items() if right.generators[name] != digest}
 
 
 @pytest.mark.parametrize("make", [make_config, make_multi_task_config])

@@ -46,7 +46,7 @@ def test_init_begins_with_the_weights_of_its_base_and_looks_at_no_data(runs, str
     assert said.events["transfer"][1]["kept"] == found.parameters
     assert said.events["fingerprint"] == (
         "Weights after the transfer from water@3.",
-        {"step": 0, "sha256": manifest_of(straight, 8).fingerprint},
+        {"step": 0, "stage": "transfer", "sha256": manifest_of(straight, 8).fingerprint},
     )
 
 
@@ -55,12 +55,15 @@ def test_a_resumed_attempt_goes_on_from_its_own_checkpoint(runs, straight):
     config = inherited(make_config(steps=8), base)
     run, _ = make(runs, config, base, mode="finetune")
     whole = _train(run)
-    assert [event["message"] for event in events_of(whole, "fingerprint")] == [
-        "Weights after the transfer from water@3."
+    assert [(event["data"]["stage"], event["message"]) for event in events_of(whole, "fingerprint")] == [
+        ("init", "Weights by the job's own seeds, before the transfer."),
+        ("transfer", "Weights after the transfer from water@3."),
     ]
     rest = runs.train(config, resume_from=whole.checkpoints / "step-4", start={"mode": "finetune", "base": "water@3"})
     assert manifest_of(rest, 8).fingerprint == manifest_of(whole, 8).fingerprint
-    assert events_of(rest, "transfer") == []
+    assert events_of(rest, "transfer") == events_of(rest, "audit") == []
+    [event] = events_of(rest, "fingerprint")
+    assert event["data"] == {"step": 4, "stage": "checkpoint", "sha256": manifest_of(whole, 4).fingerprint}
 
 
 def test_a_new_type_gets_statistics_of_the_data_and_weights_of_its_seed(runs, session_runs):
