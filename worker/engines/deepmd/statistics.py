@@ -32,14 +32,16 @@ def resolve_neighbours(config: DeepmdConfig, context: Context, key: str | None) 
     path = context.artifact(NEIGHBOURS, key) if key else None
     measured: Measured = json.loads(path.read_bytes()) if path else {}
     known = len(measured)
-    closest = {}
+    before = {task: config.model(task) for task in config.tasks}
+    after, closest = {}, {}
     for task in config.tasks:
-        before = config.model(task)
         with _remembering(measured, task):
-            after, closest[task] = _update_sel(config, task)
-        config.set_model(task, after)
+            after[task], closest[task] = _update_sel(config, task)
+    _agree(before, after, config.shared_links or {})
+    for task in config.tasks:
+        config.set_model(task, after[task])
         place = pointer("model", "model_dict", task) if config.is_multi_task else "/model"
-        _report_resolved(context, before, after, place, task)
+        _report_resolved(context, before[task], after[task], place, task)
     if key and len(measured) > known:
         context.keep(NEIGHBOURS, key, json.dumps(measured, sort_keys=True).encode())
     return closest
@@ -53,6 +55,34 @@ def _update_sel(config: DeepmdConfig, task: str) -> tuple[dict[str, Any], float]
     copy = json.loads(json.dumps(model))
     after, closest = BaseModel.update_sel(data, model["type_map"], copy)
     return after, closest
+
+
+def _agree(before: Mapping[str, Any], after: Mapping[str, Any], links: Mapping[str, Any]) -> None:
+    """Give a part that tasks share one number for every "auto", in place: the largest that one of them needs.
+
+    DeePMD-kit counts for each task by itself; one descriptor then has statistics of two lengths, or divides by two
+    numbers.
+    """
+    for link in links.values():
+        places = [(item["model_key"], _place(item["shared_type"])) for item in link["links"]]
+        task, at = places[0]
+        for path, value in list(leaves(lookup(before[task], at))):
+            if _is_auto(value):
+                found = [lookup(after[other], where + path) for other, where in places]
+                largest = np.max(found, axis=0).tolist()
+                for other, where in places:
+                    holder, _, key = (where + path).rpartition("/")
+                    lookup(after[other], holder)[key] = largest
+
+
+def _place(shared_type: str) -> str:
+    """Return where in a model section something is shared, which DeePMD-kit calls `descriptor_hybrid_1`."""
+    part, _, member = shared_type.partition("_hybrid_")
+    return f"/{part}/list/{member}" if member else f"/{part}"
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value.split(":")[0] == "auto"
 
 
 class _Lazy:
@@ -88,7 +118,7 @@ def _report_resolved(context: Context, before: dict[str, Any], after: dict[str, 
     """Put every number that took the place of an `auto` on the timeline."""
     resolved = {}
     for path, value in leaves(before):
-        if isinstance(value, str) and value.split(":")[0] == "auto":
+        if _is_auto(value):
             resolved[place + path] = lookup(after, path)
     if resolved:
         listed = ", ".join(f"{path} = {value}" for path, value in resolved.items())
