@@ -69,7 +69,7 @@ def excerpt(text: str, place: Place) -> list[str]:
 
 def empty() -> Document:
     """Return the document of a submission without a file: all of it comes from its base, and from options."""
-    return Document("the empty config", "{}", {}, {})
+    return Document("the command line", "{}", {}, {})
 
 
 def read(path: str) -> Document:

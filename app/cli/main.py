@@ -67,7 +67,7 @@ def build() -> typer.Typer:
     _add(data, (datasets.add, datasets.ls, datasets.show))
     app.add_typer(data, name="dataset", rich_help_panel="Datasets and models")
     bases = typer.Typer(no_args_is_help=True, help="Add base models, weights to start from, and look at them.")
-    _add(bases, (models.add, models.promote, models.ls, models.show, models.download))
+    _add(bases, (models.add, models.promote, models.ls, models.show, models.download, models.rm))
     app.add_typer(bases, name="model", rich_help_panel="Datasets and models")
     return app
 

@@ -1,4 +1,4 @@
-"""`cairn model add|promote|ls|show|download`: what the commands are called and take."""
+"""`cairn model add|promote|ls|show|download|rm`: what the commands are called and take."""
 
 from typing import Annotated
 
@@ -65,3 +65,13 @@ def download(model: Reference, output: Output = None, force: Force = False, json
     from app.cli.downloading import Target
 
     weights.download(model, Target(output, force=force), as_json=json)
+
+
+def rm(
+    model: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="The base model, with its version.")],
+    json: Json = False,
+) -> None:
+    """Delete a version from which no job starts. Its number is never given again."""
+    from app.cli import weights
+
+    weights.remove(model, as_json=json)

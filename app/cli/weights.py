@@ -156,6 +156,16 @@ def show(reference: str, *, tensors: bool, as_json: bool) -> None:
         _print_tensors(model)
 
 
+def remove(reference: str, *, as_json: bool) -> None:
+    """Delete a version of a base model."""
+    with connect() as api:
+        api.request("DELETE", _address(reference))
+    if as_json:
+        print_json({"deleted": reference})
+    else:
+        out().print(f"{escape(reference)} is deleted.")
+
+
 def _address(reference: str) -> str:
     return f"/models/{quote(reference, safe='@:')}"
 

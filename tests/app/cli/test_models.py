@@ -150,6 +150,15 @@ def test_a_model_is_downloaded_as_it_came(cairn: Cairn, file: Path, inspector: I
     assert "verified" in done.out
 
 
+def test_a_version_is_deleted_only_by_its_full_name(cairn: Cairn, file: Path, inspector: Inspector) -> None:
+    cairn("model", "add", file, "--name", "gone")
+    unclear = cairn("model", "rm", "gone")
+    assert unclear.code == 1
+    done = cairn("model", "rm", "gone@1")
+    assert (done.code, done.out) == (0, "gone@1 is deleted.\n"), done.err
+    assert cairn("model", "show", "gone@1").code == 1
+
+
 def test_what_does_not_exist_is_named(cairn: Cairn, tmp_path: Path, inspector: Inspector, file: Path) -> None:
     cairn("model", "add", file, "--name", "known")
     for command in (("show", "knwon"), ("download", "knwon")):
