@@ -38,6 +38,11 @@ function shortValues(values: (number | null)[]): string[] {
   return values.map((value) => (value === null ? "" : significant(value)));
 }
 
+/** Over many decades the lines between them would be a grey area: only the decades are left. */
+function gridValues(values: number[]): (number | null)[] {
+  return values.length <= 60 ? values : values.map((value) => (Number.isInteger(Number(Math.log10(value).toFixed(6))) ? value : null));
+}
+
 /** Few values are drawn as points: two of them make no visible line. */
 function measured(column: Column): number {
   return column.reduce<number>((count, value) => count + (value === undefined ? 0 : 1), 0);
@@ -125,7 +130,7 @@ export class Chart {
       scales: { x: { time: false, distr: this.look.logX ? 3 : 1 }, y: { distr: this.look.logY ? 3 : 1 } },
       axes: [
         { ...axis, size: 26, gap: 2, space: 64, values: (_, steps) => shortSteps(steps) },
-        { ...axis, size: 58, gap: 3, space: 30, values: (_, values) => shortValues(values) },
+        { ...axis, grid: { ...axis.grid, filter: (_, values) => gridValues(values) }, size: 58, gap: 3, space: 30, values: (_, values) => shortValues(values) },
       ],
       series: [
         { label: "step", value: (plot, _, column, index) => latest(plot.data[column], index)?.toLocaleString("en") ?? "–" },
