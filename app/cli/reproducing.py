@@ -154,6 +154,9 @@ def print_comparison(comparison: Comparison) -> None:
     for pair in comparison.beginning:
         equal = "equal" if pair.left == pair.right else "[red]different[/]"
         out().print(f"  [dim]{pair.stage:<12}[/]{equal} [dim]{pair.left[:12]} {pair.right[:12]}[/]")
+    if first := comparison.generators:
+        where = f"generators at step {first.step:,}: {escape(first.generator or '')}"
+        out().print(f"  [dim]{where}[/] [red]different[/] [dim]{first.left[:12]} {first.right[:12]}[/]")
     for job, keys in ((left, comparison.only_left), (right, comparison.only_right)):
         if keys:
             out().print(f"  [dim]only job {job} has[/] {escape(', '.join(keys))}", soft_wrap=True)

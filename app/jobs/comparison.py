@@ -175,6 +175,8 @@ class Fingerprints:
     beginning: Mapping[Literal["init", "transfer", "statistics"], str] = field(default_factory=dict)
     checkpoints: Mapping[int, str] = field(default_factory=dict)
     """Of the weights, by step."""
+    generators: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Of the state of every random generator, by step and name."""
 
 
 def pair_beginning(left: Fingerprints, right: Fingerprints) -> list[FingerprintPair]:
@@ -194,6 +196,16 @@ def pair_checkpoints(left: Fingerprints, right: Fingerprints) -> list[Fingerprin
     return [
         FingerprintPair(stage="checkpoint", step=step, left=ours[step], right=theirs[step])
         for step in sorted(ours.keys() & theirs.keys())
+    ]
+
+
+def pair_generators(left: Fingerprints, right: Fingerprints) -> list[FingerprintPair]:
+    """Return the states of all generators that both have, at all checkpoints of the same step, in order."""
+    ours, theirs = left.generators, right.generators
+    return [
+        FingerprintPair(stage="generators", step=step, generator=name, left=ours[step][name], right=theirs[step][name])
+        for step in sorted(ours.keys() & theirs.keys())
+        for name in sorted(ours[step].keys() & theirs[step].keys())
     ]
 
 
@@ -267,6 +279,7 @@ def _fingerprint_in_words(pair: FingerprintPair) -> str:
         "transfer": "the weights that came from the base differ",
         "statistics": "the statistics of the data differ",
         "checkpoint": f"the weights of the checkpoint of step {pair.step or 0:,} differ",
+        "generators": f"the state of the random generator {pair.generator} at the checkpoint of step {pair.step or 0:,} differs",
     }[pair.stage]
     return f"{what} ({pair.left[:12]} and {pair.right[:12]})"
 

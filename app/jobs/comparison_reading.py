@@ -33,7 +33,8 @@ def compare(session: Session, left_id: int, right_id: int) -> Comparison:
     metrics = pure.compare_metrics(keys, left.stream, right.stream)
     ours, theirs = left.fingerprints(), right.fingerprints()
     beginning, checkpoints = pure.pair_beginning(ours, theirs), pure.pair_checkpoints(ours, theirs)
-    fingerprint = pure.first_differing([*beginning, *checkpoints])
+    generators = pure.first_differing(pure.pair_generators(ours, theirs))
+    fingerprint = pure.first_differing([*beginning, *checkpoints]) or generators
     verdict = pure.decide(left.side, right.side, metrics, fingerprint)
     divergence = metrics.divergence
     return Comparison(
@@ -52,6 +53,7 @@ def compare(session: Session, left_id: int, right_id: int) -> Comparison:
         checkpoints=len(checkpoints),
         beginning=beginning,
         fingerprint=fingerprint,
+        generators=generators,
         config=provenance.diff(left.job, right.job).values,
         spec=pure.differing(left.spec(), right.spec()),
         environment=_environments(left, right, divergence.step if divergence else None),
@@ -126,11 +128,12 @@ class Run:
             if isinstance(digest, str) and (kind == "statistics" or span.start == 0):
                 beginning["statistics" if kind == "statistics" else str(data.get("stage", "init"))] = digest
         checkpoints: dict[int, str] = {}
+        generators: dict[int, dict[str, str]] = {}
         for span, _, data in self._told("checkpoint"):
             step, digest = data.get("step"), data.get("fingerprint")
             if isinstance(step, int) and isinstance(digest, str) and step <= span.last:
-                checkpoints[step] = digest
-        return pure.Fingerprints(cast("Any", beginning), checkpoints)
+                checkpoints[step], generators[step] = digest, data.get("generators", {})
+        return pure.Fingerprints(cast("Any", beginning), checkpoints, generators)
 
     def _told(self, *kinds: str) -> Iterator[tuple[Span, str, dict[str, Any]]]:
         """Yield what the timeline has of some kinds, oldest first, with the attempt that it is of."""

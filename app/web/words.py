@@ -65,6 +65,7 @@ STAGE_WORDS = {
     "transfer": "Weights after those of the base came in",
     "statistics": "Statistics of the data",
     "checkpoint": "Weights of the checkpoint",
+    "generators": "State of a random generator in the checkpoint",
 }
 
 MODEL_STATE_WORDS = {

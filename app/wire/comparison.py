@@ -44,11 +44,14 @@ class FingerprintPair(View):
     """Two digests of the same thing.
 
     init: weights before the first step. transfer: weights after those of the base came in. statistics: of the data.
-    checkpoint: weights at a step.
+    checkpoint: weights at a step. generators: state of a random generator at a checkpoint.
     """
 
-    stage: Literal["init", "transfer", "statistics", "checkpoint"]
+    stage: Literal["init", "transfer", "statistics", "checkpoint", "generators"]
     step: int | None = None
+    generator: str | None = Field(
+        default=None, description="python, numpy, torch, cuda:0, dp_random, data order: with the stage generators."
+    )
     left: str
     right: str
 
@@ -116,7 +119,12 @@ class Comparison(View):
     beginning: list[FingerprintPair] = Field(
         default=[], description="Fingerprints of init, transfer and statistics, where both have them."
     )
-    fingerprint: FingerprintPair | None = Field(default=None, description="The first fingerprint that differs.")
+    fingerprint: FingerprintPair | None = Field(
+        default=None, description="The first fingerprint that differs: of weights and statistics, else of a generator."
+    )
+    generators: FingerprintPair | None = Field(
+        default=None, description="The first random generator whose state at a checkpoint differs."
+    )
     config: list[LeafDifference] = Field(default=[], description="Leaves of the resolved configs that differ.")
     spec: list[Difference] = Field(
         default=[],

@@ -82,13 +82,16 @@ class SimulatedAttempt:
         assert self.send("PUT", f"/api/v1/worker/blobs/{digest}", content=data).status_code in (200, 201)
         return {"sha256": digest, "md5": hashlib.md5(data).hexdigest(), "size": len(data)}
 
-    def checkpoint(self, step: int, data: bytes | None = None, fingerprint: str = "f" * 64) -> httpx.Response:
+    def checkpoint(
+        self, step: int, data: bytes | None = None, fingerprint: str = "f" * 64, **generators: str
+    ) -> httpx.Response:
         data = f"weights of step {step}".encode() if data is None else data
         files = [
             {"name": f"model.ckpt-{step}.pt", "role": "checkpoint", **self.upload(data)},
             {"name": "state.pt", "role": "state", **self.upload(b"state: " + data)},
         ]
         body = {"step": step, "files": files, "metrics": {"train/loss": 0.5}, "fingerprint": fingerprint}
+        body |= {"generators": generators} if generators else {}
         return self.send("POST", f"{self.path}/checkpoints", json=body)
 
     def end(self, outcome: str, step: int, failure: str | None = None) -> httpx.Response:

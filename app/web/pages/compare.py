@@ -49,9 +49,10 @@ class ComparePage(Page):
 
     @property
     def fingerprints(self) -> Sequence[FingerprintPair]:
-        """Return the pairs of digests to show: those of the beginning, and that of the first checkpoint that differs."""
-        first = self.runs.fingerprint
-        return [*self.runs.beginning, *([first] if first and first.stage == "checkpoint" else [])]
+        """Return the pairs of digests to show: of the beginning, and of the first checkpoint and generator that differ."""
+        first, generator = self.runs.fingerprint, self.runs.generators
+        differing = [first] if first and first.stage == "checkpoint" else []
+        return [*self.runs.beginning, *differing, *([generator] if generator else [])]
 
     @property
     def curve(self) -> dict[str, Any] | None:

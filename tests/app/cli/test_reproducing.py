@@ -66,6 +66,8 @@ def test_a_difference_is_shown_in_full_with_exit_code_1(
     train(other, 1000, changed=640)
     attempt.environment({"host": "one", "libraries": {"torch": "2.11"}})
     other.environment({"host": "two", "gpus": []})
+    attempt.checkpoint(1000, torch="a" * 64)
+    other.checkpoint(1000, torch="b" * 64)
     done = cairn("compare", number(attempt), number(other))
     assert done.code == 1
     assert "diverged at step 640: train/rmse_f is" in done.out
@@ -73,6 +75,7 @@ def test_a_difference_is_shown_in_full_with_exit_code_1(
     for shown in (value, math.nextafter(value, 2.0)):
         assert f"{shown:.17g}" in done.out
         assert shown.hex() in done.out
+    assert "generators at step 1,000: torch different aaaaaaaaaaaa bbbbbbbbbbbb" in done.out
     assert "Different environments" in done.out
     assert "/libraries/torch" in done.out
     found = cairn("compare", number(attempt), number(other), "--json")

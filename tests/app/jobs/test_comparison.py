@@ -190,7 +190,7 @@ def test_equal_runs_are_identical_once_both_have_ended(client, attempts, small_b
     complete(right)
     found = compare(client, left, right)
     assert (found["verdict"], found["summary"]) == ("identical", "identical: 1,000 steps, 2 checkpoints")
-    for nothing in ("divergence", "fingerprint"):
+    for nothing in ("divergence", "fingerprint", "generators"):
         assert found[nothing] is None
     for nothing in ("only_left", "only_right", "uneven", "config", "spec", "first_differences"):
         assert found[nothing] == [], nothing
@@ -317,7 +317,9 @@ def test_weights_may_differ_though_metrics_do_not(client, attempts):
     found = compare(client, *attempts)
     assert found["verdict"] == "diverged"
     assert found["divergence"] is None
-    assert found["fingerprint"] == {"stage": "checkpoint", "step": 10, "left": "a" * 64, "right": "b" * 64}
+    assert found["fingerprint"] == {
+        "stage": "checkpoint", "step": 10, "generator": None, "left": "a" * 64, "right": "b" * 64,
+    }  # fmt: skip
     assert found["summary"] == (
         "diverged: the weights of the checkpoint of step 10 differ (aaaaaaaaaaaa and bbbbbbbbbbbb); "
         "every metric of 10 steps is equal"
@@ -338,6 +340,42 @@ def test_the_first_fingerprint_that_differs_is_named(client, attempts, kind, dat
         attempt.checkpoint(5, fingerprint=digest * 64)
     found = compare(client, *attempts)
     assert (found["verdict"], found["fingerprint"]["stage"]) == ("diverged", stage)
+
+
+def test_the_first_generator_whose_state_differs_is_named(client, attempts):
+    for attempt, digest in zip(attempts, "ab", strict=True):
+        train(attempt, history(10))
+        attempt.checkpoint(5, python="0" * 64, torch="1" * 64)
+        attempt.checkpoint(8, python="0" * 64, torch=digest * 64)
+        attempt.checkpoint(10, python=digest * 64, torch=digest * 64)
+    found = compare(client, *attempts)
+    first = {"stage": "generators", "step": 8, "generator": "torch", "left": "a" * 64, "right": "b" * 64}
+    assert (found["verdict"], found["fingerprint"], found["generators"]) == ("diverged", first, first)
+    assert found["summary"] == (
+        "diverged: the state of the random generator torch at the checkpoint of step 8 differs "
+        "(aaaaaaaaaaaa and bbbbbbbbbbbb); every metric of 10 steps is equal"
+    )
+
+
+def test_weights_that_differ_are_named_before_generators(client, attempts):
+    for attempt, digest in zip(attempts, "ab", strict=True):
+        attempt.checkpoint(5, torch=digest * 64)
+        attempt.checkpoint(10, fingerprint=digest * 64, torch=digest * 64)
+    found = compare(client, *attempts)
+    assert (found["fingerprint"]["stage"], found["fingerprint"]["step"]) == ("checkpoint", 10)
+    assert (found["generators"]["generator"], found["generators"]["step"]) == ("torch", 5)
+
+
+def test_generators_that_only_one_has_are_not_compared(client, attempts):
+    left, right = attempts
+    for attempt in attempts:
+        train(attempt, history(10))
+    left.checkpoint(5, torch="a" * 64)
+    right.checkpoint(5, torch="a" * 64, **{"cuda:0": "b" * 64})
+    left.checkpoint(10, torch="c" * 64)
+    right.checkpoint(10)
+    found = compare(client, *attempts)
+    assert (found["verdict"], found["generators"]) == ("identical-so-far", None)
 
 
 def test_checkpoints_that_are_not_kept_are_compared_all_the_same(client, submit, worker):

@@ -267,6 +267,7 @@ RUNS = Comparison(
     checkpoints=3,
     beginning=[FingerprintPair(stage="init", left="ab" * 32, right="ab" * 32)],
     fingerprint=PAIR,
+    generators=FingerprintPair(stage="generators", step=1000, generator=EVIL, left=EVIL, right="cd" * 32),
     spec=PLAIN,
     environment=ENVIRONMENTS,
     moves=[ENVIRONMENTS],
@@ -467,7 +468,7 @@ def test_the_first_difference_is_marked_and_equal_metrics_are_listed() -> None:
     page = EXAMPLES[ComparePage]
     assert isinstance(page, ComparePage)
     assert page.equal_metrics == ["lr"]
-    assert [pair.stage for pair in page.fingerprints] == ["init", "checkpoint"]
+    assert [pair.stage for pair in page.fingerprints] == ["init", "checkpoint", "generators"]
     html = rendered(page)
     assert html.count("the first that differs") == 1
     assert "0.10000000000000001" in html
