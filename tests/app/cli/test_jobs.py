@@ -218,7 +218,8 @@ def test_watching_a_job_that_fails_fails_with_its_cause(cairn: Cairn, attempt: S
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(server: Server, attempt: SimulatedAttempt, job: int) -> None:
-    command = [sys.executable, "-m", "app.cli.main", "watch", str(job)]
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "app.cli.main", "watch", str(job)]
     environment = os.environ | {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token()}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
         assert watching.stdout is not None

@@ -181,7 +181,17 @@ def test_on_a_terminal_the_words_stand_below_the_bar(
     train(attempt, 1000)
     end(attempt)
     thread = train_reproduction(server, worker, number(attempt))
-    command = [sys.executable, "-m", "app.cli.main", "reproduce", str(number(attempt)), "--follow"]
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "app.cli.main",
+        "reproduce",
+        str(number(attempt)),
+        "--follow",
+    ]
     environment = {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token(), "FORCE_COLOR": "1", "COLUMNS": "120"}
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     thread.join()
@@ -191,7 +201,17 @@ def test_on_a_terminal_the_words_stand_below_the_bar(
 
 
 def test_ctrl_c_ends_the_following_and_not_the_job(server: Server, attempt: SimulatedAttempt) -> None:
-    command = [sys.executable, "-m", "app.cli.main", "reproduce", str(number(attempt)), "--follow"]
+    # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "app.cli.main",
+        "reproduce",
+        str(number(attempt)),
+        "--follow",
+    ]
     environment = os.environ | {"CAIRN_URL": server.url, "CAIRN_TOKEN": server.token()}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
         assert following.stdout is not None
