@@ -119,7 +119,7 @@ def framed(session: Session, job_id: int) -> Framed:
         "job": job,
         "headline": headline(job),
         "summary": summary,
-        "other_version": reproduction.other_version(session, row),
+        "other_version": reproduction.other_version(session, row) if registry.get(job.engine) else None,
     }
 
 

@@ -242,6 +242,16 @@ def test_a_job_that_was_never_run_is_not_reproduced(browser_client: TestClient, 
     assert "was never run" in answer.text
 
 
+def test_a_job_of_an_engine_that_is_gone_has_a_page(browser_client: TestClient, seeded: Seeded, app: FastAPI) -> None:
+    with transaction(app.state.sessions) as session:
+        session.get_one(Job, seeded.completed).engine = "gone"
+    assert browser_client.get(f"/jobs/{seeded.completed}/log").status_code == 200
+    form = {"key": "once", "csrf_token": csrf_of(browser_client.get("/workers").text)}
+    answer = browser_client.post(f"/jobs/{seeded.completed}/reproduce", data=form)
+    assert answer.status_code == 422
+    assert "there is no engine" in answer.text
+
+
 def test_another_version_is_asked_about_first(browser_client: TestClient, seeded: Seeded, app: FastAPI) -> None:
     with transaction(app.state.sessions) as session:
         attempt = session.query(Attempt).filter(Attempt.job_id == seeded.completed).one()
