@@ -300,3 +300,16 @@ def test_the_environment_is_recorded(straight):
     assert record["libraries"].keys() >= {"torch", "deepmd-kit", "numpy"}
     assert record["determinism"]["deterministic_algorithms"] is True
     assert record["torch"]["threads"] == 1
+
+
+def test_tasks_that_share_a_descriptor_share_its_number_of_neighbours(runs):
+    """Each task's data ask for another number; the largest holds for all."""
+    config = make_multi_task_config(steps=2)
+    config["model"]["shared_dict"]["descriptor"] = {**make_config("se_e2_a")["model"]["descriptor"], "sel": "auto"}
+    for task, system in (("alloy", "large"), ("metal", "small")):
+        config["training"]["data_dict"][task]["training_data"]["systems"] = [f"dataset:cu@1/{system}"]
+    run = runs.make(config)
+    trainer = engine_trainer.DeepmdTrainer(run.read_spec(), Quiet(run.root))
+    sels = [trainer._config.model(task)["descriptor"]["sel"] for task in trainer._config.tasks]
+    assert sels[0] == sels[1]
+    assert trainer.train_step(1)
