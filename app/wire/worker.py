@@ -222,7 +222,9 @@ class CheckpointPut(Message):
     files: list[CheckpointFile]
     metrics: dict[str, float | None] = {}
     fingerprint: str | None = None
-    generators: dict[str, str] = Field(default={}, description="SHA-256 of the state of every random generator, by name.")
+    generators: dict[str, str] = Field(
+        default={}, description="SHA-256 of the state of every random generator, by name."
+    )
 
 
 class End(Message):
