@@ -87,7 +87,9 @@ def _promoted(sessions: sessionmaker[Session], store: BlobStore, ref: BaseRef) -
     """Return the base model that was, or now is, made of a job's checkpoint. Raises NotFound and Conflict."""
     assert ref.job is not None
     with reading(sessions) as session:
-        if (found := models.find(session, ref)) is not None:
+        found = models.find(session, ref)
+        # What was refused for want of time or memory may go well now: promoting it again asks again.
+        if found is not None and found.state != "refused":
             return found
         _, file = models.checkpoint_file(session, ref.job, ref.step)
     store.verify(file.blob_sha256)  # hashes what this process has not met yet, before the write lock is taken

@@ -373,6 +373,16 @@ def test_a_checkpoint_of_a_job_becomes_a_base_model(client, app, worker, trained
     assert count(app, BaseModel) == 1
 
 
+def test_a_checkpoint_whose_inspection_took_too_long_is_inspected_again(client, app, worker, trained):
+    post(client, base=f"job:{trained}")
+    [errand_id] = waiting(app, "inspect")
+    worker.take_errand(errand_id).answer(problem={"code": "took-too-long", "message": "it took longer than 270 s"})
+    again = problems(post(client, base=f"job:{trained}"))["/start/base"]
+    assert again["code"] == "base-not-ready"
+    inspect(app, worker)
+    assert checking_job(client, base=f"job:{trained}")
+
+
 def test_a_step_that_is_not_there_is_told_with_those_that_are(client, trained):
     problem = problems(post(client, base=f"job:{trained}@30"))["/start/base"]
     assert problem["code"] == "no-checkpoint"
