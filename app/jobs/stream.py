@@ -140,6 +140,8 @@ class Hub:
         self._watcher = Watcher(sessions)
         self._listeners: set[Listener] = set()
         self._wanted = asyncio.Event()
+        self._following = asyncio.Event()
+        """Set while what happens is told: from the moment at which what was there before is known."""
         self._closed = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name="event stream")
 
@@ -147,8 +149,10 @@ class Hub:
         while not self._closed.is_set():
             if not self._listeners:
                 self._wanted.clear()
+                self._following.clear()
                 await self._wanted.wait()
                 await self._ask(self._watcher.begin)
+                self._following.set()
             for update in await self._ask(self._watcher.look) or ():
                 self._tell(update)
             with suppress(TimeoutError):
@@ -171,14 +175,19 @@ class Hub:
             listener.waiting.get_nowait()
         listener.waiting.put_nowait(None)
 
-    def listen(self, job_id: int | None) -> Listener:
-        """Add a listener; pair with `forget`."""
+    async def listen(self, job_id: int | None) -> Listener:
+        """Add a listener who hears all that happens after this returns; pair with `forget`."""
         listener = Listener(job_id)
         if self._closed.is_set():
             listener.waiting.put_nowait(None)
         else:
             self._listeners.add(listener)
             self._wanted.set()
+            try:
+                await self._following.wait()
+            except BaseException:
+                self.forget(listener)
+                raise
         return listener
 
     def forget(self, listener: Listener) -> None:
@@ -189,6 +198,7 @@ class Hub:
         """End every stream, so that the server can stop: it waits for open connections before anything else."""
         self._closed.set()
         self._wanted.set()
+        self._following.set()
         for listener in list(self._listeners):
             self._dismiss(listener)
 

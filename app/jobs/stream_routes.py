@@ -25,7 +25,7 @@ async def listen(
     """
     hub: stream.Hub = request.app.state.hub
     # Listening begins before the first look, so that nothing falls between the two.
-    listener = hub.listen(job)
+    listener = await hub.listen(job)
     try:
         first = await run_in_threadpool(_first, request, job, last_event_id)
     except BaseException:

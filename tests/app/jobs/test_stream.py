@@ -101,6 +101,22 @@ def test_a_listener_that_comes_back_hears_what_it_missed_once(live, client, subm
         assert until(found, event="event")["data"]["kind"] == "stop-requested"
 
 
+def test_nothing_is_lost_while_the_poller_takes_its_first_look(live, client, submit, worker, monkeypatch):
+    begin = Watcher.begin
+
+    def slowly(watcher):
+        time.sleep(0.5)
+        begin(watcher)
+
+    monkeypatch.setattr(Watcher, "begin", slowly)
+    job_id = submit()["id"]
+    with live.stream("GET", f"/api/v1/events?job={job_id}") as response:
+        found = messages(response)
+        assert until(found, event="job")["data"]["state"] == "queued"
+        client.post(f"/api/v1/jobs/{job_id}/cancel")
+        assert until(found, event="event")["data"]["kind"] == "cancelled"
+
+
 def test_a_silent_stream_is_kept_alive(live, submit, monkeypatch):
     monkeypatch.setattr(stream, "KEEP_ALIVE_S", 0.1)
     with live.stream("GET", "/api/v1/events") as response:
