@@ -10,7 +10,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.faults.conftest import LEASE_S, World, is_gone, kill, wait_for
+from tests.faults.conftest import LEASE_S, PATIENCE_S, World, is_gone, kill, wait_for
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -234,12 +234,14 @@ def test_as_many_at_once_as_there_are_slots(world: World) -> None:
     worker = world.start_worker(CAIRN_SLOTS="2")
     jobs = [world.submit(steps=60, step_s=0.02) for _ in range(4)]
     most = 0
-    while any(world.job(job)["state"] != "completed" for job in jobs):
+    deadline = time.monotonic() + PATIENCE_S
+    while any(world.job(job)["state"] != "completed" for job in jobs) and time.monotonic() < deadline:
         most = max(most, len(worker.trainers()))
         time.sleep(0.1)
-    assert most == 2
     for job in jobs:
+        world.wait_state(job, "completed")
         world.assert_as_if_undisturbed(job, 60)
+    assert most == 2
 
 
 def test_a_worker_with_a_wrong_token_ends_with_words(world: World) -> None:
