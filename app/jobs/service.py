@@ -23,7 +23,7 @@ LISTED = (
     Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
     Job.step, Job.total_steps, Job.phase, Job.steps_per_s, Job.latest, Job.attempt, Job.cause, Job.tags, Job.priority,
     Job.seed, Job.determinism, Job.digest, Job.start, Job.version,
-    Job.reproduces_id, Job.reproduction,
+    Job.reproduces_id, Job.reproduction, Job.group_id, Job.replica, Job.continues_id,
 )  # fmt: skip
 """What `JobView` needs: a list reads no configs."""
 
@@ -136,6 +136,7 @@ def detail(session: Session, job: Job) -> JobDetail:
             "base_sha256": base_sha256,
             "plan": job.plan,
             "inheritance": provenance.words(session, job),
+            "weight_check": job.weight_check,
         }
     )
 
@@ -146,10 +147,11 @@ def diff(session: Session, left: int, right: int) -> JobDiff:
 
 
 def _fields(job: Job) -> dict[str, object]:
-    columns = set(JobView.model_fields) - {"progress", "start_mode", "base", "reproduces"}
+    columns = set(JobView.model_fields) - {"progress", "start_mode", "base", "reproduces", "group", "continues"}
     fields: dict[str, object] = {name: getattr(job, name) for name in columns}
     begun = {"start_mode": job.start.get("mode", "scratch"), "base": job.start.get("base")}
-    return fields | begun | {"progress": progress(job), "reproduces": job.reproduces_id}
+    related = {"reproduces": job.reproduces_id, "group": job.group_id, "continues": job.continues_id}
+    return fields | begun | related | {"progress": progress(job)}
 
 
 def progress(job: Job) -> Progress:

@@ -8,7 +8,8 @@ from app.tables.checkpoints import Checkpoint, CheckpointFile
 from app.tables.datasets import Dataset
 from app.tables.errands import Errand
 from app.tables.events import Event
-from app.tables.jobs import Job, JobDataset
+from app.tables.groups import Group
+from app.tables.jobs import Job, JobDataset, JobFile, JobModel
 from app.tables.leaves import JobLeaf
 from app.tables.logs import LogChunk
 from app.tables.metrics import MetricBlock, MetricChunk
@@ -28,9 +29,12 @@ __all__ = [
     "Dataset",
     "Errand",
     "Event",
+    "Group",
     "Job",
     "JobDataset",
+    "JobFile",
     "JobLeaf",
+    "JobModel",
     "LogChunk",
     "LoginCode",
     "MetricBlock",

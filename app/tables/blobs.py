@@ -17,3 +17,5 @@ class Blob(Base):
     md5: Mapped[str] = mapped_column(String(32), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    damaged_at: Mapped[datetime | None]
+    """When its bytes were found missing or changed; they are quarantined, and equal bytes uploaded again heal it."""

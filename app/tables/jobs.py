@@ -7,6 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 
 from app.tables.base import Base, BigId, Document, PlainDocument, now
+from app.tables.blobs import Blob
 from app.tables.datasets import Dataset
 
 
@@ -47,6 +48,13 @@ class Job(Base):
     """The job whose frozen spec this one runs again."""
     reproduction: Mapped[str | None] = mapped_column(String(16))
     """`Verdict` on it, once both have ended."""
+    group_id: Mapped[int | None] = mapped_column(ForeignKey("groups.id"), index=True)
+    replica: Mapped[int | None]
+    """Its number in the group, from 1."""
+    continues_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    """The interrupted twin from whose checkpoint this one goes on."""
+    weight_check: Mapped[dict[str, Any] | None] = mapped_column(PlainDocument)
+    """`WeightCheck`: what was found before training and decided."""
     file_stem: Mapped[str] = mapped_column(String(160))
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
 
@@ -59,6 +67,8 @@ class Job(Base):
     latest: Mapped[dict[str, Any]] = mapped_column(Document, default=dict)
     stop_how: Mapped[str | None] = mapped_column(String(16))
     stop_reason: Mapped[str | None]
+    stop_for: Mapped[str | None] = mapped_column(String(16))
+    """Why a stopping job stops: cancel or pause."""
     cause: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
@@ -84,3 +94,29 @@ class JobDataset(Base):
 
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)
+
+
+class JobModel(Base):
+    """A model that a job of another kind than train works on: it is kept while the job exists."""
+
+    __tablename__ = "job_models"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(120))
+    """`job:17@4000` or `water@3`."""
+    file_name: Mapped[str] = mapped_column(String(255))
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    blob: Mapped[Blob] = relationship(lazy="joined")
+
+
+class JobFile(Base):
+    """A file that a job made beside its checkpoints."""
+
+    __tablename__ = "job_files"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    media_type: Mapped[str] = mapped_column(String(120))
+    blob_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    blob: Mapped[Blob] = relationship(lazy="joined")

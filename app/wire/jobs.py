@@ -9,7 +9,8 @@ from app.wire.base import Message, View
 from app.wire.problems import Notice, Problem
 from app.wire.transfer import TransferPlan
 
-JobKind = Literal["train"]
+JobKind = Literal["train", "model-devi"]
+"""train: a training. model-devi: how far the models of an ensemble differ on data."""
 JobState = Literal["checking", "queued", "running", "stopping", "paused", "completed", "failed", "cancelled"]
 StartMode = Literal["scratch", "init", "finetune", "resume"]
 Determinism = Literal["strict", "seeded", "fast"]
@@ -22,11 +23,21 @@ identical: both ended at the same step, and all that both recorded is equal. ide
 or ended earlier. diverged: a metric or a fingerprint differs. not-comparable: nothing was recorded of the same step.
 """
 
+OnExisting = Literal["resume", "reuse", "new", "fail"]
+"""What to do when the same training (equal `JobView.digest`) is here already.
+
+resume: go on from its newest good checkpoint. reuse: no new training, the one there is the answer. new: train from the
+start all the same. fail: refuse.
+"""
+
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
 """States that no transition leaves."""
 
 MAX_SEED = 2**31 - 1
 """Largest root seed: every library in use accepts a non-negative 31-bit integer."""
+
+MAX_REPLICAS = 64
+"""Largest group of replicas."""
 
 
 class Start(Message):
@@ -73,6 +84,10 @@ class CheckpointPolicy(Message):
         description="Steps between checkpoints; default: the engine's own key (DeePMD: training.save_freq).",
     )
     keep_last: int = Field(default=5, ge=2, description="How many of the newest checkpoints are kept.")
+    keep_best: str | None = Field(
+        default=None, max_length=200, description="Also the one with the lowest value of this metric: `val/rmse_f`."
+    )
+    keep_every: int | None = Field(default=None, ge=1, description="Also those of every step divisible by this.")
 
 
 class JobSubmit(Message):
@@ -88,6 +103,17 @@ class JobSubmit(Message):
     priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
     checkpoints: CheckpointPolicy = CheckpointPolicy()
     tags: list[str] = Field(default=[], max_length=20)
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_REPLICAS,
+        description="Trainings that differ in nothing but their seeds, all derived from the one root, as a group.",
+    )
+    on_existing: OnExisting | None = Field(
+        default=None,
+        description="When the same training is here already; default: resume an interrupted one, ask (409) about a "
+        "completed one.",
+    )
 
 
 class LosingCandidate(View):
@@ -213,10 +239,55 @@ class JobView(View):
     reproduction: Verdict | None = Field(
         default=None, description="What came of reproducing it; None until both jobs have ended."
     )
+    group: int | None = Field(default=None, description="The group that it was submitted in.")
+    replica: int | None = Field(default=None, description="Its number in the group, from 1.")
+    continues: int | None = Field(default=None, description="The interrupted twin whose checkpoint it goes on from.")
+
+
+class Exactness(View):
+    """Whether an interrupted job is, bit for bit, the same run as an uninterrupted one, or why that is not known."""
+
+    exact: bool
+    reasons: list[str] = Field(default=[], description="Why not, one sentence each; empty when it is exact.")
+    proof: list[str] = Field(default=[], description="What was checked, one sentence each.")
+
+
+class TwinFile(View):
+    """One checkpoint of a twin that the weight check looked at."""
+
+    job: int
+    step: int
+    intact: bool
+    problem: str | None = Field(default=None, description="What is wrong with it: missing, sha256 differs, …")
+
+
+class WeightCheck(View):
+    """What was looked for before training, what was found, whether every hash held, what was decided and why."""
+
+    identity: str = Field(description="SHA-256 of all that decides the training (`JobView.digest`).")
+    policy: OnExisting | None = None
+    twins: dict[int, JobState] = Field(default={}, description="Other jobs of the same identity, newest first.")
+    checkpoints: list[TwinFile] = []
+    decision: Literal["scratch", "resume", "reuse", "refused"]
+    summary: str = Field(description="All of it in one or two sentences.")
+
+
+class JobFile(View):
+    """A file that a job made beside its checkpoints: `model_devi.out`."""
+
+    name: str
+    media_type: str
+    sha256: str
+    md5: str
+    size: int
 
 
 class JobDetail(JobView):
     """A job as its own page shows it."""
+
+    exactness: Exactness | None = Field(default=None, description="None before its first execution.")
+    weight_check: WeightCheck | None = None
+    files: list[JobFile] = []
 
     submitted: dict[str, Any]
     resolved: dict[str, Any]

@@ -20,6 +20,7 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 | `GET /artifacts/{kind}/{key}` | | `ArtifactView` or 404 |
 | `PUT /artifacts/{kind}/{key}` | `ArtifactPut` (its blob uploaded first) | `ArtifactView` of the one that stands (first writer wins) |
 | `POST /attempts/{id}/checkpoints` | `CheckpointPut` (its blobs uploaded first) | `CheckpointView` |
+| `POST /attempts/{id}/files` | `JobFilePut` (its blob uploaded first) | 204; the same name again replaces the file |
 | `POST /attempts/{id}/end` | `End` | `EndAnswer` |
 | `POST /errands/{id}/claim` | `ErrandClaim` | `ErrandGrant`, or 409 `not-claimable` |
 | `GET /errands/{id}/blob` | | the bytes of its file; Range honoured; needs the grant's token |
@@ -38,7 +39,7 @@ from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, 
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Raised when a worker and a server of different values could misunderstand each other."""
 
 METRICS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -128,6 +129,15 @@ class BaseGrant(View):
     size: int
 
 
+class ModelGrant(View):
+    """A model that a job of another kind than train works on."""
+
+    name: str = Field(description="`job:17@4000` or `water@3`.")
+    file_name: str
+    sha256: str
+    size: int
+
+
 class Claim(View):
     """All that an attempt needs to know."""
 
@@ -155,6 +165,7 @@ class Claim(View):
         default=None, description="The job's newest checkpoint; for start mode resume and before its first, the base."
     )
     datasets: list[DatasetGrant] = []
+    models: list[ModelGrant] = Field(default=[], description="In the order of the submission; not for kind train.")
     checkpoints: CheckpointPolicy
     file_stem: str = Field(description="Start of every checkpoint's file name: `water-se_e2_a-s42-9f3c2e`.")
     next_event_seq: int = 0
@@ -225,6 +236,16 @@ class CheckpointPut(Message):
     generators: dict[str, str] = Field(
         default={}, description="SHA-256 of the state of every random generator, by name."
     )
+
+
+class JobFilePut(Message):
+    """A file that the attempt made beside its checkpoints; its blob is uploaded first."""
+
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")
+    media_type: str = "application/octet-stream"
+    sha256: str
+    md5: str
+    size: int
 
 
 class End(Message):
