@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, jobs, local, models, repeating
+from app.cli import account, datasets, jobs, local, models, repeating, workers
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -58,7 +58,7 @@ def build() -> typer.Typer:
             repeating.compare,
             repeating.reproduce,
         ),
-        "Server": (account.dashboard, account.login, account.whoami),
+        "Server": (workers.workers, account.dashboard, account.login, account.whoami),
         "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
     }
     for panel, commands in panels.items():

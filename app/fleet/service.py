@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.errors import Conflict
+from app.errors import Conflict, NotFound
 from app.settings import Settings
 from app.tables import Attempt, Worker
 from app.tables.base import now
@@ -59,6 +59,20 @@ def note_presence(session: Session, presence: Presence) -> Worker:
     return worker
 
 
+def set_drain(session: Session, worker_id: str, drain: bool, settings: Settings) -> WorkerView:
+    """Let a worker take no more work, or take work again; it learns of it with its next sign of life.
+
+    Raises:
+        NotFound: no such worker has introduced itself.
+    """
+    worker = session.get(Worker, worker_id)
+    if worker is None:
+        raise NotFound(f"there is no worker {worker_id}", hint="`cairn workers` lists them.")
+    worker.drain = drain
+    session.flush()
+    return _view(worker, _running(session, worker_id)[worker_id], settings)
+
+
 def is_alive(worker: Worker, settings: Settings) -> bool:
     """Return whether a worker was heard of within a lease."""
     return worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
@@ -76,12 +90,20 @@ def free_slots(session: Session, settings: Settings) -> dict[str, int]:
 
 def listed(session: Session, settings: Settings) -> list[WorkerView]:
     """Return the workers, those heard of last first, with the jobs they run."""
-    jobs: dict[str, list[int]] = defaultdict(list)
-    running = select(Attempt.worker_id, Attempt.job_id).where(Attempt.state == "running").order_by(Attempt.job_id)
-    for worker_id, job_id in session.execute(running):
-        jobs[worker_id].append(job_id)
+    jobs = _running(session)
     rows = session.scalars(select(Worker).order_by(Worker.last_seen_at.desc()).limit(200))
     return [_view(row, jobs[row.id], settings) for row in rows]
+
+
+def _running(session: Session, worker_id: str | None = None) -> dict[str, list[int]]:
+    """Return the jobs that run, by worker: of all workers, or of one."""
+    running = select(Attempt.worker_id, Attempt.job_id).where(Attempt.state == "running").order_by(Attempt.job_id)
+    if worker_id is not None:
+        running = running.where(Attempt.worker_id == worker_id)
+    jobs: dict[str, list[int]] = defaultdict(list)
+    for worker, job in session.execute(running):
+        jobs[worker].append(job)
+    return jobs
 
 
 def _view(row: Worker, jobs: list[int], settings: Settings) -> WorkerView:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from app.wire.base import View
+from app.wire.base import Message, View
 
 
 class Health(View):
@@ -59,6 +59,12 @@ class WorkerView(View):
     jobs: list[int] = Field(default=[], description="Ids of the jobs it runs.")
     first_seen_at: datetime
     last_seen_at: datetime
+
+
+class Drain(Message):
+    """Whether a worker finishes what it has and takes nothing more."""
+
+    drain: bool = True
 
 
 class Whoami(View):
