@@ -135,11 +135,17 @@ class BlobStore:
 
     def intact(self, sha256: str) -> bool:
         """Return whether the blob is there and hashes to its name."""
+        return self.damage(sha256) is None
+
+    def damage(self, sha256: str) -> str | None:
+        """Return in two words what is wrong with a blob, None when it is intact. Hashes it as `verify` does."""
         try:
             self.verify(sha256)
-        except (BlobMissing, BlobCorrupt):
-            return False
-        return True
+        except BlobMissing:
+            return "missing"
+        except BlobCorrupt:
+            return "sha256 differs"
+        return None
 
     def verify(self, sha256: str) -> int:
         """Return the blob's size once its bytes are known to be good.

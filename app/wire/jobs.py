@@ -155,6 +155,28 @@ class CostHints(View):
     checkpoint_bytes: int | None = Field(default=None, description="Estimated size of one checkpoint.")
 
 
+class TwinFile(View):
+    """One checkpoint of a twin that the weight check looked at."""
+
+    job: int
+    step: int
+    intact: bool
+    problem: str | None = Field(default=None, description="What is wrong with it: missing, sha256 differs, …")
+
+
+class WeightCheck(View):
+    """What was looked for before training, what was found, whether every hash held, what was decided and why."""
+
+    identity: str = Field(description="SHA-256 of all that decides the training (`JobView.digest`).")
+    policy: OnExisting | None = None
+    twins: dict[int, JobState] = Field(default={}, description="Other jobs of the same identity, newest first.")
+    checkpoints: list[TwinFile] = Field(default=[], description="Those that were hashed again, newest first.")
+    decision: Literal["scratch", "resume", "reuse", "refused"]
+    twin: int | None = Field(default=None, description="The job that the decision is about: reused, or gone on from.")
+    step: int | None = Field(default=None, description="Of the checkpoint that the training goes on from.")
+    summary: str = Field(description="All of it in one or two sentences.")
+
+
 class Check(Resolution):
     """Answer to a config that was resolved without being submitted."""
 
@@ -165,6 +187,9 @@ class Check(Resolution):
     plan_pending: str | None = Field(default=None, description="Why there is no plan yet; ask again.")
     inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
     hints: CostHints
+    weight_check: WeightCheck | None = Field(
+        default=None, description="What would be decided about other jobs that train the same."
+    )
 
 
 class Progress(View):
@@ -172,6 +197,7 @@ class Progress(View):
 
     step: int = 0
     total_steps: int = 0
+    unit: str = Field(default="step", description="What a step is: `frame` for a model deviation.")
     phase: str | None = Field(default=None, description="What the trainer does now: fetching, statistics, training, …")
     steps_per_s: float | None = None
     eta_s: float | None = None
@@ -252,26 +278,6 @@ class Exactness(View):
     proof: list[str] = Field(default=[], description="What was checked, one sentence each.")
 
 
-class TwinFile(View):
-    """One checkpoint of a twin that the weight check looked at."""
-
-    job: int
-    step: int
-    intact: bool
-    problem: str | None = Field(default=None, description="What is wrong with it: missing, sha256 differs, …")
-
-
-class WeightCheck(View):
-    """What was looked for before training, what was found, whether every hash held, what was decided and why."""
-
-    identity: str = Field(description="SHA-256 of all that decides the training (`JobView.digest`).")
-    policy: OnExisting | None = None
-    twins: dict[int, JobState] = Field(default={}, description="Other jobs of the same identity, newest first.")
-    checkpoints: list[TwinFile] = []
-    decision: Literal["scratch", "resume", "reuse", "refused"]
-    summary: str = Field(description="All of it in one or two sentences.")
-
-
 class JobFile(View):
     """A file that a job made beside its checkpoints: `model_devi.out`."""
 
@@ -282,12 +288,21 @@ class JobFile(View):
     size: int
 
 
+class UsedModel(View):
+    """A model that a job of another kind than train works on."""
+
+    name: str = Field(description="`job:17@4000` or `water@3`.")
+    file_name: str
+    sha256: str
+
+
 class JobDetail(JobView):
     """A job as its own page shows it."""
 
     exactness: Exactness | None = Field(default=None, description="None before its first execution.")
     weight_check: WeightCheck | None = None
     files: list[JobFile] = []
+    models: list[UsedModel] = Field(default=[], description="What it works on, when it is no training.")
 
     submitted: dict[str, Any]
     resolved: dict[str, Any]
@@ -313,6 +328,7 @@ class Provenance(View):
     seed: int
     seeds: dict[str, int]
     datasets: dict[str, str] = Field(description="Content digest by `dataset:NAME@VERSION`.")
+    models: list[UsedModel] = []
     start: Start
     base: str | None = None
     base_sha256: str | None = None
