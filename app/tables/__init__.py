@@ -5,7 +5,7 @@ from app.tables.attempts import Attempt
 from app.tables.base import Base
 from app.tables.blobs import Blob
 from app.tables.checkpoints import Checkpoint, CheckpointFile
-from app.tables.datasets import Dataset
+from app.tables.datasets import Dataset, DatasetName
 from app.tables.errands import Errand
 from app.tables.events import Event
 from app.tables.groups import Group
@@ -15,6 +15,7 @@ from app.tables.logs import LogChunk
 from app.tables.metrics import MetricBlock, MetricChunk
 from app.tables.models import BaseModel, BaseModelName
 from app.tables.tokens import LoginCode, Token
+from app.tables.verifications import Verification
 from app.tables.workers import Worker
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointFile",
     "Dataset",
+    "DatasetName",
     "Errand",
     "Event",
     "Group",
@@ -40,5 +42,6 @@ __all__ = [
     "MetricBlock",
     "MetricChunk",
     "Token",
+    "Verification",
     "Worker",
 ]

@@ -55,6 +55,35 @@ def upgrade() -> None:
     with op.batch_alter_table("job_models", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_job_models_blob_sha256"), ["blob_sha256"], unique=False)
 
+    op.create_table(
+        "dataset_names",
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("last_version", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_dataset_names")),
+    )
+    op.execute("INSERT INTO dataset_names (name, last_version) SELECT name, max(version) FROM datasets GROUP BY name")
+    if op.get_bind().dialect.name == "sqlite":
+        # Ids stand in addresses: without this SQLite gives that of a deleted row to the next.
+        with op.batch_alter_table(
+            "datasets", schema=None, recreate="always", table_kwargs={"sqlite_autoincrement": True}
+        ):
+            pass
+    op.create_table(
+        "verifications",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("quick", sa.Boolean(), nullable=False),
+        sa.Column("total_blobs", sa.Integer(), nullable=False),
+        sa.Column("total_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("checked_blobs", sa.Integer(), nullable=False),
+        sa.Column("checked_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("damaged", sa.JSON(), nullable=False),
+        sa.Column("healed", sa.JSON(), nullable=False),
+        sa.Column("problem", sa.String(), nullable=True),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("heard_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_verifications")),
+    )
     with op.batch_alter_table("blobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("damaged_at", sa.DateTime(timezone=True), nullable=True))
 
@@ -66,6 +95,7 @@ def upgrade() -> None:
         )
         batch_op.add_column(sa.Column("weight_check", sa.JSON(), nullable=True))
         batch_op.add_column(sa.Column("stop_for", sa.String(length=16), nullable=True))
+        batch_op.add_column(sa.Column("forgiven", sa.Integer(), server_default="0", nullable=False))
         batch_op.create_index(batch_op.f("ix_jobs_continues_id"), ["continues_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_jobs_group_id"), ["group_id"], unique=False)
         batch_op.create_foreign_key(batch_op.f("fk_jobs_group_id_groups"), "groups", ["group_id"], ["id"])
@@ -79,6 +109,7 @@ def downgrade() -> None:
         batch_op.drop_constraint(batch_op.f("fk_jobs_group_id_groups"), type_="foreignkey")
         batch_op.drop_index(batch_op.f("ix_jobs_group_id"))
         batch_op.drop_index(batch_op.f("ix_jobs_continues_id"))
+        batch_op.drop_column("forgiven")
         batch_op.drop_column("stop_for")
         batch_op.drop_column("weight_check")
         batch_op.drop_column("continues_id")
@@ -88,6 +119,8 @@ def downgrade() -> None:
     with op.batch_alter_table("blobs", schema=None) as batch_op:
         batch_op.drop_column("damaged_at")
 
+    op.drop_table("verifications")
+    op.drop_table("dataset_names")
     with op.batch_alter_table("job_models", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_job_models_blob_sha256"))
 
