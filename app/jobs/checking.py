@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 def settle(session: Session, errand: Errand) -> int:
     """Queue, or fail with all the reasons, every job that waits for this errand, which has ended; return how many."""
-    waiting = select(Job).where(Job.inventory_errand_id == errand.id, Job.state == "checking").order_by(Job.id)
-    jobs = session.scalars(waiting).all()
+    waiting = Job.inventory_errand_id == errand.id, Job.state.in_(("checking", "paused"))
+    jobs = [job for job in session.scalars(select(Job).where(*waiting).order_by(Job.id)) if job.plan is None]
     tensors = planning.tensors(errand) if jobs else None
     for job in jobs:
         assert tensors is not None

@@ -9,6 +9,9 @@ from app.wire.jobs import Cause
 Outcome = Literal["completed", "failed", "stopped", "interrupted", "lost"]
 """`End.outcome`, or lost: the lease ran out."""
 
+StopFor = Literal["cancel", "pause"]
+"""`Job.stop_for`."""
+
 RETRIED = frozenset({"killed", "host-lost"})
 """Failure classes that another execution may not meet again. All others would only fail once more."""
 
@@ -23,11 +26,16 @@ class Ending:
     outcome: Outcome
     step: int
     total_steps: int
-    cancelling: bool
-    """Someone has asked for the job to be cancelled."""
+    saved: int
+    """Step of the newest checkpoint: the next execution goes on from there."""
+    stopping_for: StopFor | None
+    """Why someone has asked the execution to stop, if anybody has."""
     cause: Cause | None
     fruitless: int
-    """Executions in a row, this one included, that were lost or killed without leaving a newer checkpoint."""
+    """Executions in a row, this one included, that were lost or killed without leaving a newer checkpoint.
+
+    Those before somebody resumed or retried the job are forgotten.
+    """
     max_attempts: int
 
 
@@ -36,7 +44,7 @@ class Verdict:
     """What becomes of attempt and job. `pause_s` is how long a requeued job waits."""
 
     attempt: Literal["completed", "failed", "cancelled", "interrupted", "lost"]
-    job: Literal["completed", "failed", "cancelled", "queued"]
+    job: Literal["completed", "failed", "cancelled", "paused", "queued"]
     message: str
     cause: Cause | None = None
     pause_s: float = 0.0
@@ -69,7 +77,7 @@ def done_too_early(ending: Ending) -> Verdict | None:
 
 def cancelled(ending: Ending) -> Verdict | None:
     """However the attempt ended, its owner did not want it to go on."""
-    if not ending.cancelling:
+    if ending.stopping_for != "cancel":
         return None
     attempt: Literal["lost", "cancelled"] = "lost" if ending.outcome == "lost" else "cancelled"
     return Verdict(attempt, "cancelled", f"cancelled at step {ending.step}", ending.cause)
@@ -83,6 +91,15 @@ def would_fail_again(ending: Ending) -> Verdict | None:
     if cause.failure in RETRIED:
         return None
     return Verdict("failed", "failed", f"failed at step {ending.step}: {cause.message}", cause)
+
+
+def paused(ending: Ending) -> Verdict | None:
+    """However the execution ended, its owner wanted it to wait; that is no fault of the job and does not count."""
+    if ending.stopping_for != "pause":
+        return None
+    lost = "" if ending.saved >= ending.step else f"; it will go on from step {ending.saved}, the last that was saved"
+    why = f" ({ending.cause.message})" if ending.cause else ""
+    return Verdict(_attempt_state(ending), "paused", f"paused at step {ending.step}{lost}{why}", ending.cause)
 
 
 def tried_too_often(ending: Ending) -> Verdict | None:
@@ -116,6 +133,7 @@ RULES: tuple[Callable[[Ending], Verdict | None], ...] = (
     done_too_early,
     cancelled,
     would_fail_again,
+    paused,
     tried_too_often,
     worker_had_to_go,
     try_again,

@@ -16,7 +16,7 @@ from app.auth import hash_token, new_token, superseded
 from app.errors import Conflict, NotFound
 from app.jobs import checkpoints
 from app.jobs.beginning import Beginning
-from app.jobs.rules import Ending, Outcome, Verdict, decide
+from app.jobs.rules import Ending, Outcome, StopFor, Verdict, decide
 from app.jobs.timeline import tell
 from app.queue import ring_after_commit
 from app.settings import Settings
@@ -29,7 +29,7 @@ from app.wire.worker import ClaimRequest
 
 WAITING = frozenset({"checking", "queued", "paused"})
 ACTIVE = frozenset({"running", "stopping"})
-IDLE = {"phase": None, "steps_per_s": None, "stop_how": None, "stop_reason": None}
+IDLE = {"phase": None, "steps_per_s": None, "stop_how": None, "stop_reason": None, "stop_for": None}
 """What a job without a running attempt looks like."""
 
 
@@ -61,18 +61,26 @@ def hold(session: Session, job: Job) -> None:
 
 
 def pass_check(session: Session, job_id: int, plan: TransferPlan) -> bool:
-    """Queue a job whose plan is made; return False when it is not waiting for one any more."""
-    at = now()
-    values = {"state": "queued", "plan": plan.model_dump(mode="json"), "queued_at": at, "rung_at": at}
-    if not _swap(session, job_id, {"checking"}, values=values):
+    """Give a job its plan, and queue it unless it is paused; return False when it is not waiting for one any more."""
+    job = _awaiting_plan(session, job_id)
+    if job is None:
         return False
-    tell(session, job_id, "queued", f"queued: {plan.kept} of {plan.parameters} parameters come from {plan.base}")
-    ring_after_commit(session, session.get_one(Job, job_id).engine, job_id, 1)
+    at, made = now(), {"plan": plan.model_dump(mode="json")}
+    words = f"{plan.kept} of {plan.parameters} parameters come from {plan.base}"
+    if job.state == "paused":
+        _swap(session, job_id, {"paused"}, values=made)
+        tell(session, job_id, "planned", f"planned: {words}")
+        return True
+    _swap(session, job_id, {"checking"}, values=made | {"state": "queued", "queued_at": at, "rung_at": at})
+    tell(session, job_id, "queued", f"queued: {words}")
+    ring_after_commit(session, job.engine, job_id, 1)
     return True
 
 
 def fail_check(session: Session, job_id: int, problems: Sequence[Problem]) -> bool:
     """Fail a job that cannot start from its base, with all the reasons; return False when it is not waiting any more."""
+    if _awaiting_plan(session, job_id) is None:
+        return False
     first = problems[0]
     others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     cause = Cause(
@@ -81,14 +89,18 @@ def fail_check(session: Session, job_id: int, problems: Sequence[Problem]) -> bo
         hint=first.hint,
         detail="\n".join(_in_words(problem) for problem in problems),
     )
-    if not _swap(
-        session, job_id, {"checking"}, values={"state": "failed", "ended_at": now(), "cause": cause.model_dump()}
-    ):
-        return False
+    values = IDLE | {"state": "failed", "ended_at": now(), "cause": cause.model_dump()}
+    _swap(session, job_id, {"checking", "paused"}, values=values)
     for problem in problems:
         tell(session, job_id, "problem", _in_words(problem), data=problem.model_dump(exclude_none=True))
     tell(session, job_id, "failed", f"cannot start: {cause.message}", data=cause.model_dump(exclude_none=True))
     return True
+
+
+def _awaiting_plan(session: Session, job_id: int) -> Job | None:
+    """Return a job that waits for its plan, locked: `checking`, or paused while it was."""
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    return job if job.state == "checking" or (job.state == "paused" and job.plan is None) else None
 
 
 def _in_words(problem: Problem) -> str:
@@ -193,9 +205,10 @@ def end(
         outcome=outcome,
         step=step,
         total_steps=job.total_steps,
-        cancelling=job.state == "stopping",
+        saved=newest,
+        stopping_for=_stopping_for(job),
         cause=cause,
-        fruitless=_fruitless(session, job.id, attempt.number, newest),
+        fruitless=_fruitless(session, job, attempt.number, newest),
         max_attempts=settings.max_attempts,
     )
     verdict = decide(ending)
@@ -210,6 +223,8 @@ def _conclude(session: Session, job: Job, number: int, verdict: Verdict, ending:
     values: dict[str, Any] = dict(IDLE)
     if verdict.job == "queued":
         values |= {"queued_at": now(), "step": newest} | _when(verdict.pause_s)
+    elif verdict.job == "paused":
+        values |= {"step": newest, "stop_reason": job.stop_reason}
     else:
         values |= {"ended_at": now(), "step": ending.step}
         values |= {"cause": verdict.cause.model_dump() if verdict.cause else None}
@@ -230,11 +245,19 @@ def _when(pause_s: float) -> dict[str, Any]:
     return {"not_before": now() + timedelta(seconds=pause_s), "rung_at": None}
 
 
-def _fruitless(session: Session, job_id: int, number: int, newest: int) -> int:
+def _stopping_for(job: Job) -> StopFor | None:
+    if job.state != "stopping":
+        return None
+    return "pause" if job.stop_for == "pause" else "cancel"
+
+
+def _fruitless(session: Session, job: Job, number: int, newest: int) -> int:
     """Count lost and killed executions, this one included, that started no earlier than the newest checkpoint."""
     rows = session.execute(
         select(Attempt.state, Attempt.cause).where(
-            Attempt.job_id == job_id, Attempt.number < number, Attempt.start_step >= newest
+            Attempt.job_id == job.id,
+            Attempt.number.between(job.forgiven + 1, number - 1),
+            Attempt.start_step >= newest,
         )
     )
     return 1 + sum(1 for state, cause in rows if state == "lost" or cause is not None)
@@ -257,7 +280,8 @@ def expire(session: Session, attempt_id: int, settings: Settings) -> str | None:
 def cancel(session: Session, job_id: int, *, at_once: bool, reason: str) -> None:
     """Cancel a job: one that waits is over; one that runs is asked to stop, after a checkpoint unless `at_once`.
 
-    Asking again changes nothing, except that `at_once` overrules an earlier request for a checkpoint first.
+    Asking again changes nothing, except that `at_once` overrules an earlier request for a checkpoint first. A pause is
+    overruled.
 
     Raises:
         NotFound: there is no such job.
@@ -265,20 +289,104 @@ def cancel(session: Session, job_id: int, *, at_once: bool, reason: str) -> None
     """
     ended = IDLE | {"state": "cancelled", "ended_at": now(), "stop_reason": reason}
     if _swap(session, job_id, WAITING, values=ended):
-        tell(session, job_id, "cancelled", f"cancelled before it ran: {reason}")
+        tell(session, job_id, "cancelled", f"cancelled while it waited: {reason}")
         return
     how = "now" if at_once else "checkpoint"
-    stopping = {"state": "stopping", "stop_how": how, "stop_reason": reason}
-    overruled = or_(Job.state == "running", Job.stop_how != how) if at_once else Job.state == "running"
-    if _swap(session, job_id, ACTIVE, overruled, values=stopping):
+    overruled = or_(Job.state == "running", Job.stop_for == "pause")
+    if at_once:
+        overruled = or_(overruled, Job.stop_how != how)
+    if _swap(session, job_id, ACTIVE, overruled, values=_stopping("cancel", how, reason)):
         words = "at once" if at_once else "after a checkpoint"
         tell(session, job_id, "stop-requested", f"asked to stop {words}: {reason}")
         return
-    job = session.get(Job, job_id, populate_existing=True)
-    if job is None:
-        raise NotFound(f"there is no job {job_id}")
+    job = _standing(session, job_id)
     if job.state in FINAL_STATES - {"cancelled"}:
         raise Conflict(f"job {job_id} is {job.state} already", code="job-finished")
+
+
+def pause(session: Session, job_id: int, *, reason: str) -> None:
+    """Pause a job: one that waits stays out of the queue; one that runs is asked to stop after a checkpoint.
+
+    A paused job keeps its checkpoints and waits until it is resumed. Pausing it again changes nothing. One whose plan is
+    not made yet is planned all the same.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: `job-finished`: it is over. `being-cancelled`: it stops for good.
+    """
+    if _swap(session, job_id, WAITING - {"paused"}, values=IDLE | {"state": "paused", "stop_reason": reason}):
+        tell(session, job_id, "paused", f"paused while it waited: {reason}")
+        return
+    if _swap(session, job_id, {"running"}, values=_stopping("pause", "checkpoint", reason)):
+        tell(session, job_id, "stop-requested", f"asked to pause after a checkpoint: {reason}")
+        return
+    job = _standing(session, job_id)
+    if job.state in FINAL_STATES:
+        raise Conflict(f"job {job_id} is {job.state}: there is nothing to pause", code="job-finished")
+    if job.state == "stopping" and job.stop_for != "pause":
+        raise _being_cancelled(job)
+
+
+def resume(session: Session, job_id: int, *, reason: str) -> None:
+    """Put a paused job back where it was: into the queue, or waiting for its plan. It goes on from its newest checkpoint.
+
+    Nothing happens to a job that waits or runs.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: `still-stopping`: its execution has not stopped yet. `being-cancelled`: it stops for good.
+            `job-finished`: it is over.
+    """
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
+    if job is None:
+        raise _missing(job_id)
+    if job.state == "paused":
+        _go_on(session, job, "resumed", f"resumed: {reason}")
+    elif job.state == "stopping" and job.stop_for != "pause":
+        raise _being_cancelled(job)
+    elif job.state == "stopping":
+        message = f"job {job_id} is still writing the checkpoint for its pause"
+        raise Conflict(message, code="still-stopping", hint="Resume it as soon as it is paused.")
+    elif job.state in FINAL_STATES:
+        other = "extend it to more steps" if job.state == "completed" else "retry it"
+        message = f"job {job_id} is {job.state}, not paused"
+        raise Conflict(message, code="job-finished", hint=f"To go on from its newest checkpoint, {other}.")
+
+
+def _go_on(session: Session, job: Job, kind: str, words: str) -> None:
+    """Let a job that somebody held wait again; `job` is locked."""
+    awaits_plan = job.inventory_errand_id is not None and job.plan is None
+    values: dict[str, Any] = IDLE | {"forgiven": job.attempt, "not_before": None, "cause": None, "ended_at": None}
+    values |= {"state": "checking" if awaits_plan else "queued"}
+    if not awaits_plan:
+        values |= {"queued_at": now(), "rung_at": now()}
+    swapped = _swap(session, job.id, {job.state}, values=values)
+    assert swapped, f"job {job.id} changed under its own lock"
+    tell(session, job.id, kind, words)
+    if not awaits_plan:
+        ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+
+
+def _stopping(why: StopFor, how: str, reason: str) -> dict[str, str]:
+    return {"state": "stopping", "stop_for": why, "stop_how": how, "stop_reason": reason}
+
+
+def _standing(session: Session, job_id: int) -> Job:
+    job = session.get(Job, job_id, populate_existing=True)
+    if job is None:
+        raise _missing(job_id)
+    return job
+
+
+def _missing(job_id: int) -> NotFound:
+    return NotFound(f"there is no job {job_id}")
+
+
+def _being_cancelled(job: Job) -> Conflict:
+    message = f"job {job.id} is being cancelled: {job.stop_reason}"
+    return Conflict(
+        message, code="being-cancelled", hint="Once it is cancelled, it can be retried from its checkpoint."
+    )
 
 
 def _swap(session: Session, job_id: int, states: Collection[str], *conditions: Any, values: Mapping[str, Any]) -> bool:

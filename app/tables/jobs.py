@@ -60,6 +60,8 @@ class Job(Base):
 
     attempt: Mapped[int] = mapped_column(default=0)
     """Number of the newest attempt; the next claim makes attempt + 1."""
+    forgiven: Mapped[int] = mapped_column(default=0)
+    """Number of the newest attempt when somebody last resumed or retried the job: those up to it count no more."""
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     total_steps: Mapped[int] = mapped_column(BigInteger)
     phase: Mapped[str | None] = mapped_column(String(64))
