@@ -120,6 +120,13 @@ _TAKES_NO = {
 
 def _seed_problems(submit: JobSubmit, base: Base | None) -> Iterator[Problem]:
     kept = _kept_seed(submit.start, base)
+    if submit.start.mode == "resume" and submit.replicas > 1:
+        message = (
+            f"replicas is {submit.replicas}, but a resumed training keeps its seeds: all would be the same training"
+        )
+        hint = "Resume it once, or choose mode init for new trainings from these weights."
+        yield Problem(code="equal-replicas", message=message, pointer="/replicas", hint=hint)
+        return
     if base and kept is not None and submit.seed not in (None, kept):
         message = f"seed is {submit.seed}, but {base.name} was trained with {kept}: a resumed training keeps its seed"
         hint = "Leave it out, or choose mode init for a new training from these weights."

@@ -90,6 +90,20 @@ def with_plan(prepared: Prepared, tensors: Inventory | Problem) -> Prepared:
     return replace(prepared, plan=answer, inventory=tensors)
 
 
+def seeded_anew(prepared: Prepared, submit: JobSubmit) -> Prepared:
+    """Return what was prepared as another submission that differs in its seed: data, base and plan stay as they are."""
+    assert submit.seed is not None
+    answer = resolve(
+        prepared.engine,
+        submit,
+        datasets={text: facts(row) for text, row in prepared.datasets.items()},
+        root_seed=submit.seed,
+        base=prepared.base.base if prepared.base else None,
+    )
+    assert not isinstance(answer, list), "a seed makes no config wrong"
+    return replace(prepared, submit=submit, resolution=answer)
+
+
 def _find_base(
     sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit
 ) -> tuple[bases.Found | None, list[Problem]]:
@@ -161,7 +175,11 @@ def _foreign_data(engine: Engine, uses: Iterable[DataUse], datasets: Mapping[str
 
 def check(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit) -> Check:
     """Say what a submission would become, and what it would take. Waits and raises as `prepare`."""
-    prepared = prepare(sessions, settings, store, submit)
+    return checked(sessions, settings, prepare(sessions, settings, store, submit))
+
+
+def checked(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Check:
+    """Say what a prepared submission would become, and what it would take."""
     base, resolution = prepared.base, prepared.resolution
     name, sha256 = (base.base.name, base.base.sha256) if base else (None, None)
     return Check(

@@ -19,6 +19,7 @@ from app.jobs import (
     logs,
     preparation,
     provenance,
+    replicas,
     service,
     submission,
     timeline,
@@ -87,7 +88,7 @@ class Ready:
     """A submission that may be stored; `prepared` is None when its idempotency key is known."""
 
     identity: submission.SubmitRequest
-    prepared: preparation.Prepared | None
+    prepared: preparation.Prepared | replicas.PreparedGroup | None
 
 
 def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_key: IdempotencyKey = None) -> Ready:
@@ -105,7 +106,8 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
         config = uploads.refer(preparation.find_engine(submit.engine), submit.config, places)
         submit = submit.model_copy(update={"config": config})
         identity = identity.with_config(config)
-    return Ready(identity, preparation.prepare(state.sessions, state.settings, store, submit))
+    prepare = replicas.prepare if submit.replicas > 1 else preparation.prepare
+    return Ready(identity, prepare(state.sessions, state.settings, store, submit))
 
 
 @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_BODY, responses={200: {"model": JobDetail}})
@@ -113,15 +115,19 @@ def submit_job(response: Response, ready: Annotated[Ready, Depends(_made_ready)]
     """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known.
 
     As a form: `config` is the input document, each `data` file becomes a dataset, and the config's paths may name the
-    systems in them as they lay on your disk.
+    systems in them as they lay on your disk. With `replicas` the answer is the first of them, and `Link` names the group.
     """
     if ready.prepared is None:
         job, new = submission.find_repeated(session, ready.identity), False
         assert job is not None, "jobs are never deleted"
+    elif isinstance(ready.prepared, replicas.PreparedGroup):
+        job, new = replicas.create(session, ready.prepared, ready.identity)
     else:
         job, new = submission.create(session, ready.prepared, ready.identity)
     response.status_code = 201 if new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    if job.group_id is not None:
+        response.headers["Link"] = f'</api/v1/groups/{job.group_id}>; rel="group"'
     response.headers["ETag"] = etag(job.id, job.version)
     return service.detail(session, job)
 
@@ -130,7 +136,9 @@ def submit_job(response: Response, ready: Annotated[Ready, Depends(_made_ready)]
 def resolve_config(request: Request, sent: Submission, store: Blobs) -> Check:
     """Say what a submission would become, without submitting it: the same path, the same answers."""
     state = request.app.state
-    return preparation.check(state.sessions, state.settings, store, validated(sent))
+    submit = validated(sent)
+    check = replicas.check if submit.replicas > 1 else preparation.check
+    return check(state.sessions, state.settings, store, submit)
 
 
 @router.get("/jobs")
@@ -140,6 +148,7 @@ def list_jobs(
     engine: str | None = None,
     name: Annotated[str | None, Query(description="Part of the name, in any case.")] = None,
     tag: str | None = None,
+    group: Annotated[int | None, Query(ge=1, lt=2**63, description="Jobs of this group.")] = None,
     where: Annotated[
         list[Where],
         Query(max_length=20, description=f"On the resolved config: {leaves.EXAMPLES}. Several must all hold."),
@@ -148,7 +157,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> JobPage:
     """List jobs, newest first."""
-    filters = service.Filters(states=state, engine=engine, name=name, tag=tag, where=where)
+    filters = service.Filters(states=state, engine=engine, name=name, tag=tag, group=group, where=where)
     return service.listed(session, filters, cursor=cursor, limit=limit)
 
 

@@ -36,6 +36,7 @@ class Filters:
     engine: str | None = None
     name: str | None = None
     tag: str | None = None
+    group: int | None = None
     where: Sequence[str] = ()
     """Expressions on the resolved config, all of which hold (`leaves.matching`)."""
 
@@ -84,6 +85,8 @@ def _conditions(session: Session, filters: Filters) -> list[ColumnElement[bool]]
         conditions.append(Job.name.icontains(filters.name, autoescape=True))
     if filters.tag is not None:
         conditions.append(_has_tag(session, filters.tag))
+    if filters.group is not None:
+        conditions.append(Job.group_id == filters.group)
     conditions += leaves.matching(filters.where)
     return conditions
 

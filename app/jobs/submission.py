@@ -1,6 +1,6 @@
 """From a prepared submission to a stored job: idempotency, what it refers to, whether it waits for its plan."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,13 +8,12 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.engines.base import Engine
 from app.errands.service import ENDED
 from app.errors import Invalid
 from app.jobs import bases, leaves, planning, transitions
 from app.jobs.preparation import Prepared, with_plan
 from app.jobs.timeline import tell
-from app.tables import BaseModel, Dataset, Errand, Job, JobDataset, JobLeaf
+from app.tables import BaseModel, Errand, Job, JobDataset, JobLeaf
 from app.wire.problems import Problem
 
 
@@ -41,20 +40,31 @@ def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tupl
     """
     if earlier := find_repeated(session, request):
         return earlier, False
-    _hold_base(session, prepared)
-    prepared, errand = _planned(session, prepared)
-    job = _job(prepared, request)
-    job.inventory_errand_id = errand.id if errand else None
+    prepared, errand = planned(session, prepared)
+    job = new_job(prepared, request)
+    if earlier := store(session, request, job):
+        return earlier, False
+    complete(session, job, prepared, errand)
+    return job, True
+
+
+def store(session: Session, request: SubmitRequest, job: Job) -> Job | None:
+    """Store a new job's row. Return the job of the same key when another request stored it at the same moment."""
     try:
         with session.begin_nested():
             session.add(job)
             session.flush()
     except IntegrityError:
-        # The same key at the same moment: the other one was faster.
         earlier = find_repeated(session, request)
         if earlier is None:
             raise
-        return earlier, False
+        return earlier
+    return None
+
+
+def complete(session: Session, job: Job, prepared: Prepared, errand: Errand | None) -> None:
+    """Store what belongs to a new job, and queue it; or keep it waiting for the errand that its plan needs."""
+    job.inventory_errand_id = errand.id if errand else None
     for dataset_id in sorted({row.id for row in prepared.datasets.values()}):
         session.add(JobDataset(job_id=job.id, dataset_id=dataset_id))
     session.execute(insert(JobLeaf), leaves.rows(job.id, prepared.resolution.config, prepared.resolution.origins))
@@ -62,7 +72,6 @@ def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tupl
     for notice in prepared.resolution.warnings:
         tell(session, job.id, "warning", notice.message, data=notice.model_dump(exclude_none=True))
     session.flush()
-    return job, True
 
 
 def _hold_base(session: Session, prepared: Prepared) -> None:
@@ -75,8 +84,13 @@ def _hold_base(session: Session, prepared: Prepared) -> None:
         raise Invalid([bases.deleted(row)])
 
 
-def _planned(session: Session, prepared: Prepared) -> tuple[Prepared, Errand | None]:
-    """Return a submission with its plan, or with the errand that it waits for."""
+def planned(session: Session, prepared: Prepared) -> tuple[Prepared, Errand | None]:
+    """Return a submission with its plan, or with the errand that it waits for. Its base cannot be deleted any more.
+
+    Raises:
+        Invalid: its base was deleted meanwhile, or its plan, which was only made now, forbids it.
+    """
+    _hold_base(session, prepared)
     if not prepared.needs_plan:
         return prepared, None
     errand = planning.place(session, planning.listing(prepared.engine, prepared.resolution))
@@ -100,10 +114,11 @@ def find_repeated(session: Session, request: SubmitRequest) -> Job | None:
     return job
 
 
-def _job(prepared: Prepared, request: SubmitRequest) -> Job:
+def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
+    """Return the row of a job that is not stored yet."""
     submit, resolution, base = prepared.submit, prepared.resolution, prepared.base
     start_step = (base.base.facts.step or 0) if base and submit.start.mode == "resume" else 0
-    name = submit.name or _default_name(prepared.engine, prepared.datasets.values())
+    name = name_of(prepared)
     return Job(
         name=name,
         kind=submit.kind,
@@ -132,6 +147,7 @@ def _job(prepared: Prepared, request: SubmitRequest) -> Job:
     )
 
 
-def _default_name(engine: Engine, datasets: Collection[Dataset]) -> str:
-    """Return a name for a job whose owner gave none: that of its data."""
-    return "+".join(sorted({row.name for row in datasets}))[:80] or engine.name
+def name_of(prepared: Prepared) -> str:
+    """Return a submission's name; where its owner gave none, that of its data."""
+    data = sorted({row.name for row in prepared.datasets.values()})
+    return prepared.submit.name or "+".join(data)[:80] or prepared.engine.name

@@ -185,6 +185,10 @@ class Check(Resolution):
     base_sha256: str | None = None
     plan: TransferPlan | None = None
     plan_pending: str | None = Field(default=None, description="Why there is no plan yet; ask again.")
+    group_seed: int | None = Field(
+        default=None, description="With replicas: the root of the group. All else is that of the first replica."
+    )
+    replica_seeds: list[int] = Field(default=[], description="With replicas: the root seed of each, in their order.")
     inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
     hints: CostHints
     weight_check: WeightCheck | None = Field(
