@@ -71,7 +71,9 @@ class Cache:
 
     def remember_artifact(self, view: ArtifactView) -> None:
         """Keep the server's word about an artifact: it never changes."""
-        write_atomically(self.root / "artifacts" / f"{view.kind}-{view.key}", view.model_dump_json().encode())
+        name = f"{view.kind}-{view.key}"
+        with self._lock(f"artifact-{name}", fcntl.LOCK_EX):
+            write_atomically(self.root / "artifacts" / name, view.model_dump_json().encode())
 
     def adopt(self, source: Path, sha256: str) -> None:
         """Take in a file made here, by hard link, so that this host need not download it again."""

@@ -51,7 +51,7 @@ class Lease:
             if self._silent_since is None:
                 self._silent_since = time.monotonic()
                 log.warning("%s the API does not answer, training goes on: %s", self._label, error)
-        except client.Refused as error:
+        except client.Rejection as error:
             log.error("%s heartbeat refused: %s", self._label, error)  # noqa: TRY400 - the message says it all
         else:
             if self._silent_since is not None:

@@ -1,4 +1,4 @@
-"""Fills a run directory: datasets, the checkpoint to continue from or the base to start from, artifacts; spec.json."""
+"""Fills a run directory: datasets, the checkpoint to continue from or the base to start from, models, artifacts; spec.json."""
 
 import logging
 import os
@@ -9,14 +9,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from app.engines import registry
-from app.wire.worker import BaseGrant, CheckpointGrant, Claim, DatasetGrant
+from app.wire.worker import BaseGrant, CheckpointGrant, Claim, DatasetGrant, ModelGrant
 from worker import client
 from worker.cache import Cache, CorruptBlob
-from worker.rundir import BaseSpec, RunDir, RunSpec, write_json
+from worker.rundir import BaseSpec, ModelSpec, RunDir, RunSpec, write_json
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str, str], None]
+
+
+class CheckpointLost(Exception):
+    """The checkpoint to continue from was damaged or removed since it was granted. There may be an older one."""
 
 
 def prepare(
@@ -26,6 +30,7 @@ def prepare(
 
     Raises:
         Unreachable: The API is away; call again, downloads go on where they broke off.
+        CheckpointLost: The server has the checkpoint no more: ask it for another one.
         Refused: The server does not have what the job needs.
         CorruptBlob: The server's copy is damaged.
     """
@@ -35,7 +40,10 @@ def prepare(
         _place_checkpoint(api, claim.resume_from, cache, run)
     elif claim.base is not None:
         _place_base(api, claim.base, cache, run, say)
-    _place_artifacts(api, claim, cache, run)
+    for number, model in enumerate(claim.models):
+        _place_model(api, number, model, cache, run)
+    if claim.kind == "train":
+        _place_artifacts(api, claim, cache, run)
     write_json(run.spec, _spec(claim, threads))
 
 
@@ -58,8 +66,11 @@ def _link_dataset(
 
 def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run: RunDir) -> None:
     for file in grant.files:
-        with cache.blob(api, file.sha256) as path:
-            _link_or_copy(path, run.resume / file.name)
+        try:
+            with cache.blob(api, file.sha256) as path:
+                _link_or_copy(path, run.resume / file.name)
+        except (client.Refused, CorruptBlob) as error:
+            raise CheckpointLost(f"The checkpoint of step {grant.step} is lost: {error}") from error
 
 
 def _place_base(api: client.Api, grant: BaseGrant, cache: Cache, run: RunDir, say: Say) -> None:
@@ -75,16 +86,28 @@ def _file_name(grant: BaseGrant) -> str:
     return f"base{Path(grant.file_name).suffix}"
 
 
+def _place_model(api: client.Api, number: int, grant: ModelGrant, cache: Cache, run: RunDir) -> None:
+    with cache.blob(api, grant.sha256) as path:
+        _link_or_copy(path, run.models / _model_name(number, grant))
+
+
+def _model_name(number: int, grant: ModelGrant) -> str:
+    """Return the name of a model's file in the run directory, whatever its owner called it."""
+    return f"{number}{Path(grant.file_name).suffix}"
+
+
 def _place_artifacts(api: client.Api, claim: Claim, cache: Cache, run: RunDir) -> None:
     engine = registry.get(claim.engine)
     if engine is None:
         raise client.Refused(0, "no-engine", f"This worker has no engine {claim.engine!r}.")
     digests = {f"{dataset.name}@{dataset.version}": dataset.digest for dataset in claim.datasets}
     for kind, key in engine.artifact_keys(claim.config, digests).items():
-        view = cache.artifact(kind, key) or client.get_artifact(api, kind, key)
+        view = cache.artifact(kind, key)
         if view is None:
-            continue
-        cache.remember_artifact(view)
+            view = client.get_artifact(api, kind, key)
+            if view is None:
+                continue
+            cache.remember_artifact(view)
         try:
             with cache.blob(api, view.blob_sha256) as path:
                 _link_or_copy(path, run.artifacts_in / f"{kind}-{key}")
@@ -101,6 +124,10 @@ def _spec(claim: Claim, threads: int | None) -> RunSpec:
     if claim.base is not None and claim.resume_from is None:
         shared["base"] = BaseSpec(name=claim.base.name, file_name=_file_name(claim.base), sha256=claim.base.sha256)
         shared["plan"] = claim.plan
+    shared["models"] = [
+        ModelSpec(name=grant.name, file_name=_model_name(number, grant), sha256=grant.sha256)
+        for number, grant in enumerate(claim.models)
+    ]
     return RunSpec(**shared, resume_step=resume_step, threads=threads)
 
 

@@ -14,7 +14,7 @@ from worker.children import ForkserverDown, TrainerProcess
 from worker.fate import Fate, Ordered
 from worker.gpus import Slot
 from worker.lease import Lease
-from worker.prepare import prepare
+from worker.prepare import CheckpointLost, prepare
 from worker.rundir import RunDir
 from worker.runtime import Runtime
 from worker.shipper import Delivery, Shipper, Timeline
@@ -72,7 +72,7 @@ class _Attempt:
             self._flush(ship, upload)
             if self.fate.broken is not None:
                 proposal = self.interrupted("library", f"The worker failed, not the training: {self.fate.broken}")
-            proposal = _without_lost_weights(proposal, uploads)
+            proposal = _without_lost_output(proposal, uploads)
             if proposal.outcome == "interrupted":
                 uploads.keep_newest()
             self.end(proposal)
@@ -83,6 +83,8 @@ class _Attempt:
             if not self._prepare(run, in_use):
                 return self._stopped_before()
             return self._train(run)
+        except CheckpointLost as error:
+            return self.interrupted("data", str(error))
         except (client.Refused, CorruptBlob) as error:
             return self._failed("data", str(error))
         except client.AttemptSuperseded as error:
@@ -149,15 +151,18 @@ class _Attempt:
         return self.runtime.settings.stop_grace_s
 
     def _flush(self, *deliveries: Delivery) -> None:
-        """Deliver what is left. Without limit while the worker stays: an API that is away comes back."""
+        """Deliver what is left. Without limit while the worker stays: an API that is away comes back.
+
+        When a delivery broke, what another one waits for may never come: a checkpoint waits for its metrics.
+        """
         for delivery in deliveries:
             delivery.finish()
         deadline = self._deadline()
         for delivery in deliveries:
             while not delivery.wait(WATCH_S) and time.monotonic() < deadline:
-                deadline = min(deadline, self._deadline())
+                deadline = min(deadline, self._deadline(), self._broken_deadline())
         if time.monotonic() >= deadline:
-            log.warning("%s not everything could be delivered before the worker's end", self.label)
+            log.warning("%s not everything could be delivered", self.label)
             self.fate.abandon.set()
 
     def _deadline(self) -> float:
@@ -166,6 +171,10 @@ class _Attempt:
         if self.fate.shutdown.requested.is_set():
             return time.monotonic() + self.runtime.settings.flush_s
         return float("inf")
+
+    def _broken_deadline(self) -> float:
+        patience_s = self.runtime.settings.flush_s if self.fate.broken is not None else float("inf")
+        return time.monotonic() + patience_s
 
     def end(self, proposal: End) -> None:
         """Propose the end until the server has heard it, or does not want to."""
@@ -228,10 +237,13 @@ class _Attempt:
         return End(outcome="interrupted", step=self.start_step, cause=cause)
 
 
-def _without_lost_weights(proposal: End, uploads: Uploads) -> End:
-    """A training whose last checkpoint did not arrive is not completed: it goes on from the last one that did."""
-    why = uploads.refused.get(proposal.step)
-    if proposal.outcome != "completed" or why is None:
+def _without_lost_output(proposal: End, uploads: Uploads) -> End:
+    """A job whose last checkpoint or whose files did not arrive is not completed: it goes on from what did."""
+    lost = [
+        f"The last checkpoint was not kept: {why}" for step, why in uploads.refused.items() if step == proposal.step
+    ]
+    lost += [f"The file {name} was not kept: {why}" for name, why in uploads.refused_files.items()]
+    if proposal.outcome != "completed" or not lost:
         return proposal
-    cause = Cause(failure="data", message=f"The last checkpoint was not kept: {why}", step=proposal.step)
+    cause = Cause(failure="data", message=lost[0], step=proposal.step)
     return End(outcome="interrupted", step=proposal.step, cause=cause)

@@ -1,13 +1,15 @@
-"""Uploads checkpoints and artifacts in the background, and keeps the run directory small."""
+"""Uploads checkpoints, files and artifacts in the background, and keeps the run directory small."""
 
+import hashlib
 import logging
+import mimetypes
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.wire.jobs import CheckpointFile
-from app.wire.worker import ArtifactPut, CheckpointPut
+from app.wire.worker import ArtifactPut, CheckpointPut, JobFilePut
 from worker import client
 from worker.cache import Cache, digest
 from worker.rundir import Manifest, RunDir
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 KEEP_LOCALLY = 2
 """Newest registered checkpoints that stay on the worker's disk."""
 DELIVERY_CHECK_S = 0.05
+UPLOADS_OF_A_BLOB = 3
+_GONE = frozenset({"blob-missing", "blob-corrupt"})
+"""What the server says of a blob that was swept away, or damaged, between its upload and its registration."""
 
 Say = Callable[[str, str], None]
 
@@ -34,14 +39,21 @@ class Uploads:
     registered: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
     """Checkpoints the server would not have, and why: by step."""
+    refused_files: dict[str, str] = field(default_factory=dict)
+    """Files that the server would not have, and why: by name."""
     _artifacts: set[str] = field(default_factory=set)
+    _files: set[str] = field(default_factory=set)
 
     def upload(self) -> bool:
-        """Upload the artifacts and the oldest waiting checkpoint; return whether another one waits."""
+        """Upload artifacts, files and the oldest waiting checkpoint; return whether another one waits."""
         for path in sorted(self.run.artifacts_out.glob("[!.]*")):
             if path.name not in self._artifacts:
                 self._upload_artifact(path)
                 self._artifacts.add(path.name)
+        for path in sorted(self.run.files.glob("[!.]*")):
+            if path.name not in self._files:
+                self._upload_file(path)
+                self._files.add(path.name)
         waiting = self._waiting()
         for step in waiting[: -self.keep_last]:
             # Faster written than uploaded; the server's retention would delete these as soon as they arrived.
@@ -75,13 +87,28 @@ class Uploads:
             return
         self.cache.adopt(path, sha256)
 
+    def _upload_file(self, path: Path) -> None:
+        sha256 = digest(path)
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        size, media_type = path.stat().st_size, _media_type(path)
+        try:
+            self._upload_blob(sha256, path)
+            message = JobFilePut(name=path.name, media_type=media_type, sha256=sha256, md5=md5, size=size)
+            client.file(self.api, message)
+        except client.Refused as error:
+            self.refused_files[path.name] = str(error)
+            log.error("%s file %s refused: %s", self.label, path.name, error)  # noqa: TRY400
+            self.say("warning", f"The file {path.name} was not kept: {error}")
+            return
+        log.info("%s file %s registered (%.1f MB)", self.label, path.name, size / 1e6)
+
     def _upload_checkpoint(self, step: int) -> None:
         manifest = _manifest(self.run, step)
         reported = list(self.run.metrics.glob("[!.]*.arrow"))
         files = [CheckpointFile(name=name, **about) for name, about in manifest.files.items()]
         try:
-            for file in files:
-                self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
+            self._upload_files(step, files)
             self._wait_for_delivery(reported)
             message = CheckpointPut(
                 step=step,
@@ -90,7 +117,7 @@ class Uploads:
                 fingerprint=manifest.fingerprint,
                 generators=manifest.generators,
             )
-            client.checkpoint(self.api, message)
+            self._register(message)
         except (client.Refused, FileNotFoundError) as error:
             self.refused[step] = str(error)
             log.error("%s checkpoint of step %d refused: %s", self.label, step, error)  # noqa: TRY400
@@ -99,6 +126,25 @@ class Uploads:
         self.registered.add(step)
         size = sum(file.size for file in files)
         log.info("%s checkpoint of step %d registered (%.1f MB)", self.label, step, size / 1e6)
+
+    def _upload_files(self, step: int, files: list[CheckpointFile]) -> None:
+        for file in files:
+            self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
+
+    def _register(self, message: CheckpointPut) -> None:
+        """Register a checkpoint; its files are sent again when the server has lost one of them meanwhile.
+
+        The same bytes may belong to another job, whose retention removes them at this moment.
+        """
+        for left in reversed(range(UPLOADS_OF_A_BLOB)):
+            try:
+                client.checkpoint(self.api, message)
+            except client.Refused as error:
+                if error.code not in _GONE or not left:
+                    raise
+                self._upload_files(message.step, message.files)
+            else:
+                return
 
     def _wait_for_delivery(self, batches: list[Path]) -> None:
         """Wait until the shipper has delivered these batches of metrics.
@@ -124,6 +170,12 @@ class Uploads:
         # The manifest first: a directory without it is no checkpoint, whatever happens in between.
         (directory / "manifest.json").unlink(missing_ok=True)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _media_type(path: Path) -> str:
+    """Return what kind of file it is, by its name; `.out` is what programs of the field call their tables."""
+    known = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    return "text/plain; charset=utf-8" if path.suffix == ".out" else known
 
 
 def _steps(run: RunDir) -> list[int]:

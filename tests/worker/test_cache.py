@@ -220,3 +220,26 @@ def test_a_full_disk_is_told_as_such(cache: Cache, api: client.Api) -> None:
     with pytest.raises(OSError, match="No space left") as caught, cache.blob(api, SHA):
         pass
     assert verdict.is_disk_full(caught.value)
+
+
+def test_many_threads_remember_the_same_artifact(cache: Cache) -> None:
+    """Two slots that meet the same data learn of its statistics at the same moment."""
+    view = ArtifactView(kind="statistics", key="cd", blob_sha256="ab" * 32, size=1)
+    barrier = threading.Barrier(8)
+    failed: list[BaseException] = []
+
+    def remember() -> None:
+        barrier.wait()
+        try:
+            for _ in range(20):
+                cache.remember_artifact(view)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=remember) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert cache.artifact("statistics", "cd") == view

@@ -11,7 +11,7 @@ from app.wire.transfer import TransferPlan
 from app.wire.worker import BaseGrant, CheckpointGrant, Claim
 from tests.worker.wire import Answer, problem, serving
 from worker.cache import Cache
-from worker.prepare import prepare
+from worker.prepare import CheckpointLost, prepare
 from worker.rundir import BaseSpec, RunDir
 
 WEIGHTS, SAVED = b"weights of the base", b"a checkpoint"
@@ -70,3 +70,9 @@ def test_an_attempt_that_continues_needs_no_base(run):
     assert (spec.base, spec.plan, spec.resume_step) == (None, None, 4)
     assert list(run.base.iterdir()) == []
     assert (run.resume / "t-step4.pt").read_bytes() == SAVED
+
+
+def test_a_checkpoint_that_is_gone_is_no_mistake_in_the_job(run):
+    lost = CheckpointFile(name="t-step4.pt", role="checkpoint", sha256="0" * 64, md5="0" * 32, size=1)
+    with pytest.raises(CheckpointLost, match="The checkpoint of step 4 is lost: no such thing"):
+        _prepare(run, _claim(resume_from=CheckpointGrant(step=4, files=[lost])))

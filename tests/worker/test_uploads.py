@@ -22,7 +22,8 @@ class Server:
         self.checkpoints: list[int] = []
         self.generators: list[dict[str, str]] = []
         self.artifacts: dict[str, str] = {}
-        self.corrupt: set[str] = set()
+        self.sweeps = 0
+        """How many registrations find the blobs gone that were uploaded before."""
 
     def __call__(self, request: Request) -> Answer:
         path = request.path.removeprefix("/api/v1/worker/")
@@ -34,8 +35,11 @@ class Server:
             stands = self.artifacts.setdefault(f"{kind}-{key}", body["blob_sha256"])
             view = {"kind": kind, "key": key, "blob_sha256": stands, "size": 1}
             return Answer(200, json.dumps(view).encode())
+        if self.sweeps:
+            self.sweeps -= 1
+            self.blobs.clear()
         if any(file["sha256"] not in self.blobs for file in body["files"]):
-            return problem(422, "missing-blob")
+            return problem(404, "blob-missing", "it was removed")
         self.checkpoints.append(body["step"])
         self.generators.append(body["generators"])
         view = {"id": 1, "job_id": 1, "attempt": 1, "created_at": datetime.now(UTC).isoformat(), **body}
@@ -189,3 +193,21 @@ def test_a_checkpoint_is_registered_only_after_the_metrics_of_its_steps_are_deli
     spooled.unlink()
     upload.join(10)
     assert server.checkpoints == [8]
+
+
+def test_a_blob_that_is_swept_away_before_its_registration_is_sent_again(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    server.sweeps = 2
+    save(run, 1)
+    assert not uploads.upload()
+    assert server.checkpoints == [1]
+    assert server.uploads == 3
+
+
+def test_a_server_that_keeps_no_blob_is_not_asked_for_ever(uploads: Uploads, run: RunDir, server: Server) -> None:
+    server.sweeps = 100
+    save(run, 1)
+    uploads.upload()
+    assert server.checkpoints == []
+    assert uploads.refused == {1: "it was removed"}
