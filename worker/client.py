@@ -30,6 +30,7 @@ from app.wire.worker import (
     Heartbeat,
     HeartbeatAnswer,
     Hello,
+    JobFilePut,
     LogAnswer,
     Presence,
     PresenceAnswer,
@@ -233,6 +234,11 @@ def put_artifact(api: Api, kind: str, key: str, message: ArtifactPut) -> Artifac
 def checkpoint(api: Api, message: CheckpointPut) -> CheckpointView:
     """Register a checkpoint whose blobs the server has."""
     return _read(CheckpointView, _send(api, "POST", f"{_attempt(api)}/checkpoints", body=message))
+
+
+def file(api: Api, message: JobFilePut) -> None:
+    """Register a file beside the checkpoints whose blob the server has."""
+    _send(api, "POST", f"{_attempt(api)}/files", body=message)
 
 
 def end(api: Api, message: End) -> EndAnswer:

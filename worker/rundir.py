@@ -6,6 +6,7 @@ RUNDIR/
   data/…                link to the cached datasets: data/NAME@VERSION/SYSTEM
   resume/…              files of the checkpoint to continue from, when there is one
   base/FILE             the base model to start from, when there is one and no checkpoint to continue from
+  models/N.SUFFIX       the models that a job of another kind than train works on, in the order of spec.models
   artifacts/in/KIND-KEY artifacts the supervisor found; artifacts/out/KIND-KEY those the trainer made (renamed into place)
   log.txt               stdout and stderr of the trainer
   status.json           Status, replaced atomically, at most a few times a second
@@ -14,6 +15,7 @@ RUNDIR/
   metrics/000000.arrow  one Arrow IPC stream per spooled batch (wire.worker.METRICS_MEDIA_TYPE), renamed into place
   checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist. The metrics of
                         steps 1 to N are spooled before it: nobody repeats those steps once it is registered
+  files/NAME            what a job of another kind than train made, renamed into place when it is finished
   stop                  `checkpoint` or `now`: written by the supervisor, obeyed between two steps (SIGTERM: `checkpoint`)
   result.json           Result, written last: without it the trainer was killed
 ```
@@ -28,7 +30,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message
-from app.wire.jobs import Cause, CheckpointPolicy, Determinism, Start
+from app.wire.jobs import Cause, CheckpointPolicy, Determinism, JobKind, Start
 from app.wire.transfer import TransferPlan
 
 
@@ -40,9 +42,18 @@ class BaseSpec(Message):
     sha256: str
 
 
-class RunSpec(Message):
-    """What to train. Complete: a trainer needs nothing but its run directory."""
+class ModelSpec(Message):
+    """A model that a job of another kind than train works on."""
 
+    name: str = Field(description="`job:17@4000` or `water@3`.")
+    file_name: str = Field(description="Of the file in models/.")
+    sha256: str
+
+
+class RunSpec(Message):
+    """What to do. Complete: a trainer needs nothing but its run directory."""
+
+    kind: JobKind = "train"
     engine: str
     job_name: str
     config: dict[str, Any] = Field(description="Resolved; data named as `dataset:NAME@VERSION/SYSTEM`.")
@@ -57,6 +68,7 @@ class RunSpec(Message):
     start: Start = Start()
     base: BaseSpec | None = None
     plan: TransferPlan | None = Field(default=None, description="What becomes of every tensor; goes with `base`.")
+    models: list[ModelSpec] = Field(default=[], description="Not for kind train.")
     resume_step: int | None = Field(
         default=None, description="Step of the checkpoint in resume/; None: from the start."
     )
@@ -100,6 +112,7 @@ class RunDir:
         self.data = root / "data"
         self.resume = root / "resume"
         self.base = root / "base"
+        self.models = root / "models"
         self.artifacts_in = root / "artifacts" / "in"
         self.artifacts_out = root / "artifacts" / "out"
         self.log = root / "log.txt"
@@ -108,6 +121,7 @@ class RunDir:
         self.environment = root / "environment.json"
         self.metrics = root / "metrics"
         self.checkpoints = root / "checkpoints"
+        self.files = root / "files"
         self.stop = root / "stop"
         self.result = root / "result.json"
 
@@ -117,16 +131,18 @@ class RunDir:
             self.data,
             self.resume,
             self.base,
+            self.models,
             self.artifacts_in,
             self.artifacts_out,
             self.metrics,
             self.checkpoints,
+            self.files,
         )
         for path in made:
             path.mkdir(parents=True, exist_ok=True)
 
     def read_spec(self) -> RunSpec:
-        """Return what to train."""
+        """Return what to do."""
         return RunSpec.model_validate_json(self.spec.read_bytes())
 
 
