@@ -31,7 +31,7 @@ def resolve(
     not given is reported by the caller: the answer is then a list, possibly empty, of what else is wrong. Pointers of
     problems and warnings are into the submission: `/config/…`, `/start/…`, `/seed`.
     """
-    problems = _below("/config", malformed(submit.config))
+    problems = below("/config", malformed(submit.config))
     if problems:
         return problems
     start = submit.start
@@ -39,9 +39,9 @@ def resolve(
     base = base if base and start.mode != "scratch" and base.facts.engine == engine.name else None
     kept = _kept_seed(start, base)
     root_seed = root_seed if kept is None else kept
-    problems += _missing_data(data_uses(engine, submit, base), datasets, known, base)
+    problems += missing_data(data_uses(engine, submit, base), datasets, known, base)
     answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=start, base=base)
-    problems += _below("/start", answer.start_problems) + _below("/config", answer.problems)
+    problems += below("/start", answer.start_problems) + below("/config", answer.problems)
     if problems or (base is None and start.mode != "scratch"):
         return problems
     check_origins(answer)
@@ -52,7 +52,7 @@ def resolve(
         seed=root_seed,
         seeds=answer.seeds,
         total_steps=answer.total_steps,
-        warnings=_below("/config", answer.warnings),
+        warnings=below("/config", answer.warnings),
     )
 
 
@@ -79,7 +79,7 @@ def _section(use: DataUse) -> str:
     return head if last.isdigit() else use.pointer
 
 
-def _below(head: str, problems: Iterable[P]) -> list[P]:
+def below(head: str, problems: Iterable[P]) -> list[P]:
     """Turn pointers into a part of the submission into pointers into the submission."""
     return [
         problem if problem.pointer is None else problem.model_copy(update={"pointer": head + problem.pointer})
@@ -176,9 +176,10 @@ def check_origins(answer: EngineResolution) -> None:
     )
 
 
-def _missing_data(
+def missing_data(
     uses: Iterable[DataUse], datasets: Mapping[str, DatasetFacts], known: Collection[str], base: Base | None
 ) -> Iterator[Problem]:
+    """Yield what is wrong with references that stand for nothing in `datasets`; `known` are the names of all."""
     for use in uses:
         if use.ref is None:
             yield _not_a_reference(use)

@@ -1,6 +1,7 @@
 """The trainer's way out: phase, status, events and artifacts as files of the run directory."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,12 @@ class RunContext:
         with self._run.events.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         print(f"{time.strftime('%H:%M:%S')} {kind}: {message}", flush=True)  # noqa: T201 - stdout is the log
+
+    def publish(self, path: Path) -> None:
+        """Hand over a finished file below the run directory: under its own name it becomes the job's."""
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(self._run.files / path.name)
 
     def artifact(self, kind: str, key: str) -> Path | None:
         """Return the path of a kept artifact: one that the supervisor found, or one made by this run."""

@@ -9,7 +9,7 @@ from typing import Literal
 from worker import checkpoint
 from worker.background import Background
 from worker.context import RunContext
-from worker.engines.base import EngineTrainer
+from worker.engines.base import EngineTask, EngineTrainer
 from worker.rundir import Result, RunDir
 from worker.spool import MetricSpool
 
@@ -64,6 +64,27 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
         finally:
             spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
+    return Result(outcome="completed" if how is None else "stopped", step=progress.step)
+
+
+def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwitch, progress: Progress) -> Result:
+    """Do all steps of a job that trains nothing, or stop between two. Exceptions pass through, metrics first."""
+    outlet.phase(task.phase)
+    steps = iter(task.steps())
+    with Background() as background:
+        spool = MetricSpool(directory.metrics, background)
+        meter = _Meter(0)
+        try:
+            while (how := stop.wanted()) is None and (metrics := next(steps, None)) is not None:
+                progress.step += 1
+                spool.add(progress.step, metrics)
+                if spool.is_due():
+                    spool.flush()
+                    background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
+        finally:
+            spool.drain()
+    outlet.status(progress.step, meter.steps_per_s(progress.step))
+    assert how is not None or progress.step == task.total_steps, f"{progress.step} steps, not {task.total_steps}"
     return Result(outcome="completed" if how is None else "stopped", step=progress.step)
 
 

@@ -1,4 +1,4 @@
-"""The trainer process: reads a run directory, trains, writes only files. `python -m worker.trainer RUNDIR`."""
+"""The trainer process: reads a run directory, does what it says, writes only files. `python -m worker.trainer RUNDIR`."""
 
 import faulthandler
 import importlib
@@ -8,13 +8,14 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from app.engines import registry
 from worker import determinism, environment
 from worker.context import RunContext
-from worker.engines.base import EngineTrainer
+from worker.engines.base import EngineTask, EngineTrainer
 from worker.failures import TrainingFailure, cause_of
-from worker.loop import Progress, StopSwitch, run
+from worker.loop import Progress, StopSwitch, run, work
 from worker.process import redirect_output
 from worker.rundir import Result, RunDir, RunSpec, write_json
 from worker.spool import NonFiniteLoss
@@ -23,7 +24,7 @@ _HINT_NON_FINITE = "The last checkpoint is good. Look at the labels of the data 
 
 
 def main(rundir: str | os.PathLike[str]) -> int:
-    """Train what RUNDIR/spec.json says, write RUNDIR/result.json, return 0 unless the training failed.
+    """Do what RUNDIR/spec.json says, write RUNDIR/result.json, return 0 unless it failed.
 
     To be called once per process: it takes over stdout, stderr and the signal handlers. CUDA_VISIBLE_DEVICES must be
     set before. No exception leaves it.
@@ -45,11 +46,13 @@ def main(rundir: str | os.PathLike[str]) -> int:
 
 
 def train(directory: RunDir, stop: StopSwitch) -> Result:
-    """Do a whole training in this process; a failure comes back as a Result with its cause."""
+    """Do a whole job in this process; a failure comes back as a Result with its cause."""
     outlet = RunContext(directory)
     progress = Progress(step=0, saved=0)
     try:
         spec = directory.read_spec()
+        if spec.kind != "train":
+            return work(_prepare_task(spec, directory, outlet), outlet, directory, stop, progress)
         trainer = _prepare(spec, directory, outlet, progress)
         return run(trainer, outlet, directory, stop, progress)
     except NonFiniteLoss as error:
@@ -73,13 +76,29 @@ def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Pro
     return trainer
 
 
+def _prepare_task(spec: RunSpec, directory: RunDir, outlet: RunContext) -> EngineTask:
+    """Set the process up, record what it runs on, and build what the engine has for this kind of job."""
+    outlet.phase("starting")
+    level = determinism.apply(spec.determinism, spec.threads)
+    write_json(directory.environment, environment.record(level))
+    known = registry.task(spec.engine, spec.kind)
+    if known is None:
+        raise TrainingFailure("configuration", f"This worker has no engine {spec.engine!r} for {spec.kind}.")
+    kind: type[EngineTask] = _load(known.worker)
+    return kind(spec, outlet)
+
+
 def _engine_trainer(spec: RunSpec) -> type[EngineTrainer]:
     engine = registry.get(spec.engine)
     if engine is None:
         raise TrainingFailure("configuration", f"This worker has no engine {spec.engine!r}.")
-    module, _, name = engine.trainer.partition(":")
-    found: type[EngineTrainer] = getattr(importlib.import_module(module), name)
+    found: type[EngineTrainer] = _load(engine.trainer)
     return found
+
+
+def _load(where: str) -> Any:
+    module, _, name = where.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _failed(error: Exception, outlet: RunContext, step: int) -> Result:

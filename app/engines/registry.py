@@ -1,6 +1,6 @@
 """The engines there are. A new one is one more entry."""
 
-from app.engines.base import Engine
+from app.engines.base import Engine, Task
 from app.engines.deepmd import ENGINE as DEEPMD
 
 ENGINES: tuple[Engine, ...] = (DEEPMD,)
@@ -9,3 +9,9 @@ ENGINES: tuple[Engine, ...] = (DEEPMD,)
 def get(name: str) -> Engine | None:
     """Return the engine of that name, or None."""
     return next((engine for engine in ENGINES if engine.name == name), None)
+
+
+def task(engine: str, kind: str) -> Task | None:
+    """Return what an engine does for jobs of a kind; None for trainings, and for what it does not do."""
+    found = get(engine)
+    return found.tasks.get(kind) if found else None

@@ -1,9 +1,10 @@
-"""What a training will take, as far as its config and the list of its model's tensors tell."""
+"""What a job will take, as far as its config and the list of its model's tensors tell."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from app.engines.base import DatasetFacts, Engine
+from app.jobs import tasks
 from app.wire.jobs import CostHints, Resolution
 from app.wire.models import Inventory, TensorFacts
 
@@ -12,14 +13,18 @@ ADAM_COPIES = 2
 
 
 def hints(
-    engine: Engine, resolution: Resolution, datasets: Iterable[DatasetFacts], inventory: Inventory | None
+    engine: Engine,
+    kind: str,
+    resolution: Resolution,
+    datasets: Iterable[DatasetFacts],
+    inventory: Inventory | None,
 ) -> CostHints:
-    """Return what a training takes; parameters and sizes only when its tensors are known."""
+    """Return what a job takes; parameters and sizes only when its tensors are known."""
     own = [tensor for tensor in inventory.tensors if tensor.alias_of is None] if inventory else []
     trained = [tensor for tensor in own if tensor.is_parameter]
     return CostHints(
         steps=resolution.total_steps,
-        frames=_frames(engine, resolution, {f"{one.name}@{one.version}": one for one in datasets}),
+        frames=_frames(engine, kind, resolution, {f"{one.name}@{one.version}": one for one in datasets}),
         parameters=sum(math.prod(tensor.shape) for tensor in trained) if _is_known(trained) else None,
         checkpoint_bytes=_bytes(own) + ADAM_COPIES * _bytes(trained) if _is_known(own) else None,
     )
@@ -30,10 +35,10 @@ def _is_known(tensors: Sequence[TensorFacts]) -> bool:
     return bool(tensors) and all(size >= 0 for tensor in tensors for size in tensor.shape)
 
 
-def _frames(engine: Engine, resolution: Resolution, datasets: Mapping[str, DatasetFacts]) -> int:
-    """Count the frames that are trained on; a system that two tasks share counts for both."""
+def _frames(engine: Engine, kind: str, resolution: Resolution, datasets: Mapping[str, DatasetFacts]) -> int:
+    """Count the frames that are worked on; a system that two tasks share counts for both."""
     total = 0
-    for use in engine.data_uses(resolution.config):
+    for use in tasks.data_uses(engine, kind, resolution.config):
         if use.ref is not None and not use.validates:
             systems = datasets[f"{use.ref.name}@{use.ref.version}"].systems
             total += sum(one.frames for one in systems if use.ref.system in (None, one.name))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app import auth
 from app.artifacts.transfer import content_disposition
 from app.db import ReadSession
+from app.errors import Conflict
 from app.jobs import metric_export, metric_reading, service
 from app.jobs.downsampling import MIN_POINTS, downsample
 from app.jobs.series import Series
@@ -22,7 +23,7 @@ router = APIRouter(
     prefix="/api/v1/jobs/{job_id}/metrics",
     tags=["metrics"],
     dependencies=[Depends(auth.user)],
-    responses={code: {"model": ErrorBody} for code in (401, 404, 422)},
+    responses={code: {"model": ErrorBody} for code in (401, 404, 409, 422)},
 )
 
 JSON_POINTS = 10_000
@@ -111,6 +112,9 @@ def _export(job_id: int, selection: Selection, request: Request, session: ReadSe
         return _streamed(metric_export.csv(history), "text/csv", f"{name}.csv", tag)
     if selection.format == "arrow":
         return _streamed(metric_export.arrow(history), METRICS_MEDIA_TYPE, f"{name}.arrows", tag)
+    if job.kind != "train":
+        message = f"job {job_id} is of kind {job.kind}: only trainings have a learning curve"
+        raise Conflict(message, code="no-learning-curve", hint="Ask for format=csv or format=arrow.")
     engine = service.known_engine(job.engine)
     lines = metric_export.learning_curve(history, engine, job.resolved)
     return _streamed(lines, "text/plain; charset=utf-8", engine.learning_curve_name(), tag)

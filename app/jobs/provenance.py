@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.engines.documents import leaves
 from app.inheritance import inheritance
+from app.jobs import subjects
 from app.tables import BaseModel, Dataset, Job, JobDataset
 from app.wire.jobs import JobDiff, LeafDifference, Origin, Provenance, Resolution
 
@@ -50,6 +51,7 @@ def provenance(session: Session, job: Job) -> Provenance:
             "seed": job.seed,
             "seeds": job.seeds,
             "datasets": {f"dataset:{row.name}@{row.version}": row.digest for row in session.scalars(datasets_of(job))},
+            "models": subjects.views(session, job.id),
             "start": job.start,
             "base": base,
             "base_sha256": base_sha256,

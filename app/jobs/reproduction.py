@@ -14,7 +14,7 @@ from app.artifacts.store import BlobStore
 from app.db import reading, transaction
 from app.engines.documents import canonical
 from app.errors import Conflict
-from app.jobs import leaves, provenance, service, transitions
+from app.jobs import leaves, provenance, service, subjects, tasks, transitions
 from app.jobs.comparison_reading import compare, recorded_library
 from app.jobs.preparation import find_engine
 from app.jobs.submission import SubmitRequest, find_repeated
@@ -77,6 +77,7 @@ def _gone(session: Session, store: BlobStore, job: Job) -> list[str]:
     if job.base_model_id is not None:
         base = session.get_one(BaseModel, job.base_model_id)
         wanted[f"the base model {base.name}@{base.version}"] = base.blob_sha256
+    wanted |= {f"the model {model.name}": model.blob_sha256 for model in subjects.of_job(session, job.id)}
     return [f"{what} ({sha256[:12]}) is" for what, sha256 in wanted.items() if store.size(sha256) is None]
 
 
@@ -109,6 +110,7 @@ def create(session: Session, job_id: int, wanted: Reproduce, key: str | None) ->
         return earlier, False
     for dataset in session.scalars(provenance.datasets_of(original)).all():
         session.add(JobDataset(job_id=job.id, dataset_id=dataset.id))
+    subjects.copy(session, original.id, job.id)
     origins = {at: Origin.model_validate(origin) for at, origin in job.origins.items()}
     session.execute(insert(JobLeaf), leaves.rows(job.id, job.resolved, origins))
     transitions.enqueue(session, job)
@@ -128,7 +130,9 @@ def _job(session: Session, original: Job, wanted: Reproduce, request: SubmitRequ
         state="checking",
         step=original.start_step,
         digest=digest,
-        file_stem=find_engine(original.engine).file_stem(name, original.resolved, original.seed, digest),
+        file_stem=tasks.file_stem(
+            find_engine(original.engine), original.kind, name, original.resolved, original.seed, digest
+        ),
         reproduces_id=original.id,
         idempotency_key=request.key,
         request_digest=request.digest,

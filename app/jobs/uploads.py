@@ -16,6 +16,7 @@ from app.db import transaction
 from app.engines.base import DataUse, Engine
 from app.engines.documents import lookup, parts
 from app.errors import Invalid
+from app.jobs import tasks
 from app.settings import Settings
 from app.wire.datasets import DatasetRef
 from app.wire.problems import Problem
@@ -68,7 +69,7 @@ def _places(whole: DatasetRef, systems: Sequence[str]) -> list[Place]:
     return [Place(path, ref) for path, ref in paths.items()] + [Place(path, whole) for path in sorted(names)]
 
 
-def refer(engine: Engine, config: Mapping[str, Any], places: Sequence[Place]) -> dict[str, Any]:
+def refer(engine: Engine, kind: str, config: Mapping[str, Any], places: Sequence[Place]) -> dict[str, Any]:
     """Return a copy of a config whose paths are references to what was uploaded.
 
     A path means the place whose end it shares: `../data/water/` is the system `water`, wherever it lay before.
@@ -78,7 +79,7 @@ def refer(engine: Engine, config: Mapping[str, Any], places: Sequence[Place]) ->
     """
     changed = deepcopy(dict(config))
     problems: list[Problem] = []
-    for use in list(engine.data_uses(config)):
+    for use in list(tasks.data_uses(engine, kind, config)):
         if use.ref is not None:
             continue
         fitting = _fitting(use.text, places)

@@ -12,6 +12,7 @@ from app.wire.problems import Notice, Problem
 
 _NAMED = re.compile(r"^(?P<name>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<version>[1-9][0-9]{0,8}))?$")
 _OF_A_JOB = re.compile(r"^job:(?P<job>[1-9][0-9]{0,17})(?:@(?P<step>[0-9]{1,15}))?$")
+_GROUP = re.compile(r"^group:(?P<group>[1-9][0-9]{0,17})(?:@(?P<step>[0-9]{1,15}))?$")
 
 ModelState = Literal["inspecting", "ready", "refused"]
 
@@ -37,6 +38,21 @@ class BaseRef(View):
         if self.job is not None:
             return f"job:{self.job}" + (f"@{self.step}" if self.step is not None else "")
         return f"{self.name}" + (f"@{self.version}" if self.version is not None else "")
+
+
+class GroupRef(View):
+    """`group:ID[@STEP]`: a checkpoint of every replica of a group. Without a step: the newest of each."""
+
+    group: int
+    step: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "GroupRef | None":
+        """Return the reference written in `text`, or None when it is not one."""
+        match = _GROUP.match(text)
+        if match is None:
+            return None
+        return cls(group=int(match["group"]), step=int(match["step"]) if match["step"] else None)
 
 
 class TensorFacts(View):

@@ -1,6 +1,6 @@
 """What every engine's torch half provides, and what the loop gives it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
@@ -25,6 +25,9 @@ class Context(Protocol):
 
     def keep(self, kind: str, key: str, data: bytes) -> None:
         """Keep an artifact for every later job whose key is the same."""
+
+    def publish(self, path: Path) -> None:
+        """Hand over a finished file below the run directory: under its own name it becomes the job's."""
 
 
 class EngineTrainer(Protocol):
@@ -63,6 +66,22 @@ class EngineTrainer(Protocol):
 
     def generators(self, step: int) -> Mapping[str, str]:
         """Return after `step` the digests of what decides later draws beside Python's, NumPy's and torch's generators."""
+
+
+class EngineTask(Protocol):
+    """One job of another kind than train (`app.engines.base.Task`). Made in the trainer process.
+
+    After an interruption it is done again from its first step, so all that it makes must be a function of the spec.
+    """
+
+    total_steps: int
+    phase: str
+    """What it does, in a word: `evaluating`."""
+
+    def __init__(self, spec: RunSpec, context: Context) -> None: ...
+
+    def steps(self) -> Iterator[Mapping[str, SupportsFloat]]:
+        """Do step 1, 2, …, total_steps and yield the metrics of each; then publish the files and end."""
 
 
 class Errands(Protocol):

@@ -41,15 +41,16 @@ def data_uses(config: Mapping[str, Json]) -> Iterator[DataUse]:
         sections.append((("training", "data_dict", name), branch))
     for path, section in sections:
         if isinstance(section, Mapping):
-            yield from _named((*path, "systems"), section.get("systems"))
+            yield from named((*path, "systems"), section.get("systems"))
             for name in ("training_data", "validation_data"):
                 data = section.get(name)
                 if isinstance(data, Mapping):
-                    for use in _named((*path, name, "systems"), data.get("systems")):
+                    for use in named((*path, name, "systems"), data.get("systems")):
                         yield replace(use, validates=name == "validation_data")
 
 
-def _named(path: Sequence[str], value: Json) -> Iterator[DataUse]:
+def named(path: Sequence[str], value: Json) -> Iterator[DataUse]:
+    """Yield every data reference of the text or list at `path`."""
     if isinstance(value, str):
         yield DataUse(pointer(*path), value, DatasetRef.parse(value))
     for index, text in enumerate(value if isinstance(value, list) else []):
@@ -74,7 +75,7 @@ def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path
             path = (*place, name)
             if not isinstance(draft.get(*path), dict):
                 continue
-            systems = _settle_systems(draft, path, datasets)
+            systems = settle_systems(draft, (*path, "systems"), datasets)
             if systems is None:
                 is_complete = False
             else:
@@ -108,12 +109,11 @@ def _near(name: str, names: Sequence[str]) -> str:
     return f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names)}."
 
 
-def _settle_systems(draft: Draft, path: Path, datasets: Mapping[str, DatasetFacts]) -> list[System] | None:
-    """Pin and expand `systems`; None when some of it is wrong."""
-    place = (*path, "systems")
+def settle_systems(draft: Draft, place: Path, datasets: Mapping[str, DatasetFacts]) -> list[System] | None:
+    """Pin and expand the data references at `place`; None when some of it is wrong."""
     value = draft.get(*place)
     if value == []:
-        draft.refuse("missing-key", place, "names no data", 'Write {"systems": ["dataset:NAME"]}.')
+        draft.refuse("missing-key", place, "names no data", f'Write {{"{place[-1]}": ["dataset:NAME"]}}.')
     if not value:
         return None
     texts = [value] if isinstance(value, str) else value
@@ -168,12 +168,12 @@ def _digests(texts: Sequence[str], datasets: Mapping[str, DatasetFacts]) -> str:
     return ", ".join(f"{facts.name}@{facts.version} sha256 {facts.digest[:12]}" for facts in used.values())
 
 
-def _place(draft: Draft, path: Path, systems: Sequence[System], system: System) -> Path:
+def place_of(draft: Draft, place: Path, systems: Sequence[System], system: System) -> Path:
     """Return the submitted place of a system: its own entry when every entry stands for one system."""
-    submitted = draft.changed.get(pointer(*path, "systems"))
-    entries = submitted.losing[0].value if submitted and submitted.losing else draft.get(*path, "systems")
+    submitted = draft.changed.get(pointer(*place))
+    entries = submitted.losing[0].value if submitted and submitted.losing else draft.get(*place)
     is_list = isinstance(entries, list) and len(entries) == len(systems)
-    return (*path, "systems", systems.index(system)) if is_list else (*path, "systems")
+    return (*place, systems.index(system)) if is_list else place
 
 
 def _check_types(draft: Draft, path: Path, model: Path, systems: Sequence[System]) -> None:
@@ -189,7 +189,7 @@ def _check_types(draft: Draft, path: Path, model: Path, systems: Sequence[System
             if draft.is_inherited(*model, "type_map"):
                 wider = short([*type_map, *missing])
                 hint = f'Write the base\'s type_map with what is new: "type_map": {wider}; or leave this system out.'
-            draft.refuse("element-not-in-type-map", _place(draft, path, systems, system), message, hint)
+            draft.refuse("element-not-in-type-map", place_of(draft, (*path, "systems"), systems, system), message, hint)
 
 
 def _check_untrained(draft: Draft, found: Mapping[Path, list[SystemSummary]]) -> None:

@@ -24,11 +24,11 @@ def tensor(shape, dtype="float64", **options) -> TensorFacts:
     ],
 )
 def test_what_a_training_takes_follows_from_its_tensors(tensors, parameters, size):
-    found = hints(StubEngine(), RESOLUTION, [], Inventory(tensors=tensors))
+    found = hints(StubEngine(), "train", RESOLUTION, [], Inventory(tensors=tensors))
     assert (found.steps, found.frames) == (9, 0)
     assert (found.parameters, found.checkpoint_bytes) == (parameters, size)
 
 
 def test_without_tensors_nothing_is_guessed():
-    found = hints(StubEngine(), RESOLUTION, [], None)
+    found = hints(StubEngine(), "train", RESOLUTION, [], None)
     assert (found.parameters, found.checkpoint_bytes) == (None, None)

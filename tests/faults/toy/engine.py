@@ -14,6 +14,7 @@ class ToyEngine:
     name = "toy"
     title = "Toy"
     trainer = "tests.faults.toy.trainer:main"
+    tasks: Mapping[str, Any] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
     def schema(self) -> dict[str, Any]:

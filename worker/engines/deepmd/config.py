@@ -74,11 +74,11 @@ def _localise(section: dict[str, Any], data_root: Path) -> None:
         data = section.get(name)
         if data:
             systems = [data["systems"]] if isinstance(data["systems"], str) else data["systems"]
-            data["systems"] = [path for text in systems for path in _system_paths(text, data_root)]
+            data["systems"] = [path for text in systems for path in system_paths(text, data_root)]
             data["rglob_patterns"] = None
 
 
-def _system_paths(text: str, data_root: Path) -> list[str]:
+def system_paths(text: str, data_root: Path) -> list[str]:
     """Return the directories of one reference: a system, or every system of a dataset in the order of their names."""
     ref = DatasetRef.parse(text)
     if ref is None or ref.version is None:

@@ -15,6 +15,7 @@ import deepmd.utils.econf_embd  # brings mendeleev, one second on its own, when 
 import pyarrow.ipc
 import torch
 
+import worker.engines.deepmd.deviation
 import worker.engines.deepmd.errands
 import worker.engines.deepmd.trainer
 import worker.errand

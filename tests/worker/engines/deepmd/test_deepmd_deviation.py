@@ -1,0 +1,132 @@
+"""Jobs of kind model-devi: the numbers and the file are those of `dp model-devi` on the same models and data."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deepmd.infer.model_devi import make_model_devi
+from deepmd.pt.entrypoints.main import freeze
+
+from tests.worker.engines.deepmd.deepmd_runs import metrics_of
+from worker.engines.deepmd.deviation import COLUMNS
+from worker.loop import StopSwitch
+from worker.rundir import ModelSpec, RunDir, RunSpec, write_json
+from worker.trainer import train
+
+pytestmark = [
+    pytest.mark.deepmd,
+    pytest.mark.filterwarnings("ignore:`torch.jit"),  # DeePMD-kit's own way to freeze and to run what it froze
+]
+
+SYSTEMS = {"large": 7, "small": 5}
+"""Frames of each system of the dataset cu@1, which is periodic."""
+DEFAULTS = {"relative": None, "atomic": False, "frequency": 1, "stride": 1, "limit": None}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(straight):
+    """Two models: one training after 4 and after 8 steps."""
+    return [next((straight.checkpoints / f"step-{step}").glob("*.pt")) for step in (4, 8)]
+
+
+@pytest.fixture(scope="module")
+def frozen(checkpoints, tmp_path_factory):
+    """The same two, frozen by DeePMD-kit."""
+    directory = tmp_path_factory.mktemp("frozen")
+    for number, checkpoint in enumerate(checkpoints):
+        freeze(str(checkpoint), str(directory / f"{number}.pth"))
+    return [directory / f"{number}.pth" for number in range(len(checkpoints))]
+
+
+@pytest.fixture
+def evaluate(tmp_path, data_root):
+    """Run a job in this process; return its result and its run directory."""
+
+    def evaluate(models, frames, stop=None, **options):
+        run = RunDir(tmp_path / f"run{len(list(tmp_path.glob('run*')))}")
+        run.create()
+        run.data.rmdir()
+        run.data.symlink_to(data_root)
+        specs = []
+        for number, path in enumerate(models):
+            shutil.copy(path, run.models / f"{number}{path.suffix}")
+            specs.append(ModelSpec(name=f"job:1@{number}", file_name=f"{number}{path.suffix}", sha256="0" * 64))
+        data = options.pop("data", [f"dataset:cu@1/{name}" for name in SYSTEMS])
+        spec = {
+            "kind": "model-devi", "engine": "deepmd", "job_name": "d", "submitted": {}, "seed": 0, "seeds": {},
+            "datasets": {"cu@1": "d" * 64}, "determinism": "strict", "checkpoints": {}, "file_stem": "d", "threads": 1,
+            "total_steps": frames, "models": specs, "config": {**DEFAULTS, "models": [], "data": data, **options},
+        }  # fmt: skip
+        write_json(run.spec, RunSpec.model_validate(spec))
+        if stop:
+            run.stop.write_text(stop)
+        return train(run, StopSwitch(run.stop)), run
+
+    return evaluate
+
+
+def stock(models, data_root, output: Path, **options):
+    """Let DeePMD-kit write the same file; return it with the names of systems that a job writes."""
+    for name in SYSTEMS:
+        system = str(data_root / "cu@1" / name)
+        make_model_devi(models=list(map(str, models)), system=system, output=str(output), **{"frequency": 1, **options})
+    return output.read_text().replace(f"{data_root}/", "")
+
+
+def columns_of(run):
+    """Return the metrics of a run, a row per frame in the order of DeePMD-kit's columns."""
+    found = metrics_of(run)
+    assert list(found) == list(range(1, len(found) + 1))
+    return np.array([[row[f"devi/{key}"] for key in COLUMNS] for row in found.values()])
+
+
+def test_the_file_is_what_stock_writes_for_frozen_models(evaluate, frozen, data_root, tmp_path):
+    result, run = evaluate(frozen, 12)
+    assert (result.outcome, result.step) == ("completed", 12), result
+    written = (run.files / "model_devi.out").read_text()
+    assert written == stock(frozen, data_root, tmp_path / "stock.out")
+    rows = np.loadtxt(run.files / "model_devi.out")
+    assert rows[:, 0].tolist() == [*range(7), *range(5)]
+    assert (rows[:, 1:] > 0).all(), "the data are periodic: virials differ, too"
+    assert np.allclose(columns_of(run), rows[:, 1:], rtol=1e-6, atol=0), "metrics are the same numbers, unrounded"
+
+
+def test_options_mean_what_they_mean_to_stock(evaluate, frozen, data_root, tmp_path):
+    options = {"relative": 0.5, "atomic": True, "frequency": 10}
+    _, run = evaluate(frozen, 12, **options)
+    assert (run.files / "model_devi.out").read_text() == stock(frozen, data_root, tmp_path / "stock.out", **options)
+
+
+def test_checkpoints_give_the_numbers_of_their_frozen_models_every_time(evaluate, checkpoints, frozen):
+    (_, first), (_, again), (_, reference) = (evaluate(models, 12) for models in (checkpoints, checkpoints, frozen))
+    assert np.array_equal(columns_of(first), columns_of(again)), "the same bits every time"
+    assert np.allclose(columns_of(first), columns_of(reference), rtol=1e-9, atol=0)
+    assert not first.events.exists(), "no warning: everything in the file has its place in the model"
+
+
+def test_frames_are_chosen_by_stride_and_limit(evaluate, checkpoints):
+    _, everything = evaluate(checkpoints, 12)
+    result, run = evaluate(checkpoints, 5, stride=2, limit=3, data=["dataset:cu@1"], frequency=100)
+    assert result.outcome == "failed", "large has 4 and small 3 of every second frame: 3 and 3 with the limit, not 5"
+    result, run = evaluate(checkpoints, 6, stride=2, limit=3, data=["dataset:cu@1"], frequency=100)
+    assert result.outcome == "completed", result
+    assert np.loadtxt(run.files / "model_devi.out")[:, 0].tolist() == [0, 200, 400, 0, 200, 400]
+    assert np.allclose(columns_of(run), columns_of(everything)[[0, 2, 4, 7, 9, 11]], rtol=1e-9, atol=0)
+
+
+def test_a_stop_leaves_no_file(evaluate, checkpoints):
+    result, run = evaluate(checkpoints, 12, stop="now")
+    assert (result.outcome, list(run.files.iterdir())) == ("stopped", [])
+
+
+def test_models_of_other_elements_are_refused(evaluate, checkpoints, tmp_path):
+    import torch
+
+    state = torch.load(checkpoints[0], weights_only=True)
+    state["model"]["_extra_state"]["model_params"]["type_map"] = ["Au", "Cu"]
+    other = tmp_path / "other.pt"
+    torch.save(state, other)
+    result, _ = evaluate([checkpoints[1], other], 12)
+    assert (result.outcome, result.cause.failure) == ("failed", "configuration")
+    assert "['Au', 'Cu']" in result.cause.message
