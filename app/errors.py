@@ -50,6 +50,13 @@ class Conflict(AppError):
     code = "conflict"
 
 
+class Outdated(AppError):
+    """`If-Match` names a version of the thing that is not the present one."""
+
+    status = 412
+    code = "changed-meanwhile"
+
+
 class TooLarge(AppError):
     """An upload over the configured limit."""
 

@@ -14,6 +14,7 @@ from app.db import make_engine, transaction
 from app.fleet.routes import router as fleet_router
 from app.fleet.upkeep import Upkeep
 from app.jobs.comparison_routes import router as comparison_router
+from app.jobs.control_routes import router as control_router
 from app.jobs.metrics_routes import router as metrics_router
 from app.jobs.routes import router as job_router
 from app.jobs.stream import Hub
@@ -28,6 +29,7 @@ ROUTERS = (
     system.router,
     job_router,
     comparison_router,
+    control_router,
     stream_router,
     metrics_router,
     dataset_router,

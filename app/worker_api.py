@@ -15,7 +15,7 @@ from app.errands import service as errands
 from app.errors import NotFound
 from app.fleet import outcomes
 from app.fleet import service as fleet
-from app.jobs import beginning, checkpoints, leases, logs, timeline, transitions
+from app.jobs import beginning, checkpoints, leases, logs, queueing, timeline, transitions
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
@@ -86,12 +86,12 @@ def claim(
     # Looking for the checkpoint may hash files: done before the write lock is taken. No new one can appear meanwhile,
     # because a job that waits has no attempt that could register it.
     with reading(http.app.state.sessions) as reader:
-        request = transitions.most_urgent(reader, fleet.get(reader, message.worker_id), message)
+        request = queueing.most_urgent(reader, fleet.get(reader, message.worker_id), message)
         begin = beginning.find(reader, store, request.job_id)
     worker = fleet.get(session, message.worker_id)
     claimed = transitions.claim(session, worker, request, begin, settings)
     if request != message:
-        transitions.ring_again(session, message)
+        queueing.ring_again(session, message)
     return _claim(session, claimed, begin, settings)
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
+from sqlalchemy import CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.auth import hash_token, new_token, superseded
 from app.errors import Conflict, NotFound
-from app.jobs import checkpoints
+from app.jobs import checkpoints, queueing
 from app.jobs.beginning import Beginning
 from app.jobs.rules import Ending, Outcome, StopFor, Verdict, decide
 from app.jobs.timeline import tell
@@ -29,6 +29,8 @@ from app.wire.worker import ClaimRequest
 
 WAITING = frozenset({"checking", "queued", "paused"})
 ACTIVE = frozenset({"running", "stopping"})
+HOPELESS = frozenset({"configuration", "data"})
+"""Failure classes that a retry would only meet again."""
 IDLE = {"phase": None, "steps_per_s": None, "stop_how": None, "stop_reason": None, "stop_for": None}
 """What a job without a running attempt looks like."""
 
@@ -108,32 +110,6 @@ def _in_words(problem: Problem) -> str:
     return f"{problem.message}{place}" + (f". {problem.hint}" if problem.hint else "")
 
 
-def most_urgent(session: Session, worker: Worker, asked: ClaimRequest) -> ClaimRequest:
-    """Return the claim to grant: the one asked for, unless a job of higher priority waits.
-
-    Messages are answered in the order in which they were sent; priorities hold all the same.
-    """
-    priority = session.scalar(select(Job.priority).where(Job.id == asked.job_id, *_claimable(worker)))
-    if priority is None:
-        return asked
-    statement = select(Job.id, Job.attempt).where(Job.priority > priority, *_claimable(worker))
-    first = session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(1)).one_or_none()
-    if first is None:
-        return asked
-    return ClaimRequest(worker_id=worker.id, job_id=first.id, attempt=first.attempt + 1)
-
-
-def _claimable(worker: Worker) -> tuple[ColumnElement[bool], ...]:
-    due = or_(Job.not_before.is_(None), Job.not_before <= now())
-    return Job.state == "queued", Job.engine.in_(list(worker.engines)), due
-
-
-def ring_again(session: Session, request: ClaimRequest) -> None:
-    """Ring for a job whose message was used up by a more urgent one."""
-    job = session.get_one(Job, request.job_id)
-    ring_after_commit(session, job.engine, job.id, request.attempt)
-
-
 def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Beginning, settings: Settings) -> Claimed:
     """Give the execution that a worker asks for to it, if nobody else has it. `beginning` is what it is given.
 
@@ -146,13 +122,13 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
         request.job_id,
         {"queued"},
         Job.attempt == request.attempt - 1,
-        *_claimable(worker),
+        *queueing.claimable(worker),
         values=IDLE
         | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": beginning.step}
         | {"started_at": func.coalesce(Job.started_at, at), "not_before": None},
     )
     if not granted:
-        raise _not_claimable(session, worker, request)
+        raise queueing.not_claimable(session, worker, request)
     token = new_token("attempt")
     attempt = Attempt(
         job_id=request.job_id,
@@ -170,22 +146,6 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
     message = f"taken by {worker.name} on {worker.host}, {beginning.words}"
     tell(session, request.job_id, "claimed", message, attempt=request.attempt, data={"worker": worker.name})
     return Claimed(session.get_one(Job, request.job_id, populate_existing=True), attempt, token)
-
-
-def _not_claimable(session: Session, worker: Worker, request: ClaimRequest) -> Conflict:
-    job = session.get(Job, request.job_id, populate_existing=True)
-    if job is None:
-        why = "it does not exist"
-    elif job.engine not in worker.engines:
-        why = f"it needs the engine {job.engine}, which this worker lacks"
-    elif job.state != "queued":
-        why = f"it is {job.state}"
-    elif job.attempt != request.attempt - 1:
-        why = f"its next execution is number {job.attempt + 1}"
-    else:
-        why = f"it is not due before {job.not_before}"
-    message = f"execution {request.attempt} of job {request.job_id} cannot be claimed: {why}"
-    return Conflict(message, code="not-claimable", hint="Forget this message.")
 
 
 def end(
@@ -299,7 +259,7 @@ def cancel(session: Session, job_id: int, *, at_once: bool, reason: str) -> None
         words = "at once" if at_once else "after a checkpoint"
         tell(session, job_id, "stop-requested", f"asked to stop {words}: {reason}")
         return
-    job = _standing(session, job_id)
+    job = _locked(session, job_id)
     if job.state in FINAL_STATES - {"cancelled"}:
         raise Conflict(f"job {job_id} is {job.state} already", code="job-finished")
 
@@ -320,7 +280,7 @@ def pause(session: Session, job_id: int, *, reason: str) -> None:
     if _swap(session, job_id, {"running"}, values=_stopping("pause", "checkpoint", reason)):
         tell(session, job_id, "stop-requested", f"asked to pause after a checkpoint: {reason}")
         return
-    job = _standing(session, job_id)
+    job = _locked(session, job_id)
     if job.state in FINAL_STATES:
         raise Conflict(f"job {job_id} is {job.state}: there is nothing to pause", code="job-finished")
     if job.state == "stopping" and job.stop_for != "pause":
@@ -337,9 +297,7 @@ def resume(session: Session, job_id: int, *, reason: str) -> None:
         Conflict: `still-stopping`: its execution has not stopped yet. `being-cancelled`: it stops for good.
             `job-finished`: it is over.
     """
-    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
-    if job is None:
-        raise _missing(job_id)
+    job = _locked(session, job_id)
     if job.state == "paused":
         _go_on(session, job, "resumed", f"resumed: {reason}")
     elif job.state == "stopping" and job.stop_for != "pause":
@@ -353,33 +311,67 @@ def resume(session: Session, job_id: int, *, reason: str) -> None:
         raise Conflict(message, code="job-finished", hint=f"To go on from its newest checkpoint, {other}.")
 
 
-def _go_on(session: Session, job: Job, kind: str, words: str) -> None:
-    """Let a job that somebody held wait again; `job` is locked."""
-    awaits_plan = job.inventory_errand_id is not None and job.plan is None
+def retry(session: Session, job_id: int, beginning: Beginning, *, force: bool, reason: str) -> None:
+    """Queue a failed or cancelled job again: it goes on with `beginning`, and its executions are numbered on.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: `not-ended`: it is not over. `job-finished`: it is completed. `never-planned`: it ended before it could
+            have run. `would-fail-again`: its configuration or data were wrong, and not `force`.
+    """
+    job = _locked(session, job_id)
+    _check_retriable(job, force=force)
+    words = f"queued again: {reason}, {beginning.words}"
+    _go_on(session, job, "retried", words, step=beginning.step, reproduction=None)
+
+
+def _check_retriable(job: Job, *, force: bool) -> None:
+    if job.state not in FINAL_STATES:
+        hint = "A paused job is resumed." if job.state == "paused" else "Only what failed or was cancelled is retried."
+        raise Conflict(f"job {job.id} is {job.state}: there is nothing to retry", code="not-ended", hint=hint)
+    if job.state == "completed":
+        message = f"job {job.id} is completed: all its {job.total_steps} steps are done"
+        raise Conflict(message, code="job-finished", hint="Extend it to more steps, or reproduce it.")
+    if _awaits_plan(job):
+        message = f"job {job.id} ended before it was known what its model takes from its base: it could never have run"
+        raise Conflict(message, code="never-planned", hint=f"Submit it again: `cairn clone {job.id}`.")
+    failure = (job.cause or {}).get("failure")
+    if failure in HOPELESS and not force:
+        why = (job.cause or {}).get("message")
+        raise Conflict(
+            f"job {job.id} failed for its {failure} ({why}): as it is, it would fail again",
+            code="would-fail-again",
+            hint=f"Submit it with a change: `cairn clone {job.id} --set KEY=VALUE`. To try it all the same: `force`.",
+        )
+
+
+def _go_on(session: Session, job: Job, kind: str, words: str, **changes: Any) -> None:
+    """Let a job that somebody held wait again; `job` is locked. What its executions died of before counts no more."""
     values: dict[str, Any] = IDLE | {"forgiven": job.attempt, "not_before": None, "cause": None, "ended_at": None}
-    values |= {"state": "checking" if awaits_plan else "queued"}
-    if not awaits_plan:
-        values |= {"queued_at": now(), "rung_at": now()}
-    swapped = _swap(session, job.id, {job.state}, values=values)
+    if _awaits_plan(job):
+        values |= {"state": "checking"}
+    else:
+        values |= {"state": "queued", "queued_at": now(), "rung_at": now()}
+        ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+    swapped = _swap(session, job.id, {job.state}, values=values | changes)
     assert swapped, f"job {job.id} changed under its own lock"
     tell(session, job.id, kind, words)
-    if not awaits_plan:
-        ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+
+
+def _awaits_plan(job: Job) -> bool:
+    return job.inventory_errand_id is not None and job.plan is None
 
 
 def _stopping(why: StopFor, how: str, reason: str) -> dict[str, str]:
     return {"state": "stopping", "stop_for": why, "stop_how": how, "stop_reason": reason}
 
 
-def _standing(session: Session, job_id: int) -> Job:
-    job = session.get(Job, job_id, populate_existing=True)
+def _locked(session: Session, job_id: int) -> Job:
+    """Return a job as it stands, and keep it so until this transaction is over."""
+    job = session.get(Job, job_id, with_for_update=True, populate_existing=True)
     if job is None:
-        raise _missing(job_id)
+        raise NotFound(f"there is no job {job_id}")
     return job
-
-
-def _missing(job_id: int) -> NotFound:
-    return NotFound(f"there is no job {job_id}")
 
 
 def _being_cancelled(job: Job) -> Conflict:

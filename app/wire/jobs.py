@@ -31,7 +31,7 @@ start all the same. fail: refuse.
 """
 
 FINAL_STATES: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
-"""States that no transition leaves."""
+"""States in which a job is over. Only a retry, which somebody has to ask for, leaves failed and cancelled."""
 
 MAX_SEED = 2**31 - 1
 """Largest root seed: every library in use accepts a non-negative 31-bit integer."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution, Task
-from app.engines.deepmd import data, deviation, inventory, lcurve, naming, resolution, schema, transfer
+from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution
+from app.engines.deepmd import data, inventory, lcurve, naming, resolution, schema, transfer
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
@@ -22,7 +22,6 @@ class DeepmdEngine:
     trainer = "worker.engines.deepmd.trainer:DeepmdTrainer"
     errands = "worker.engines.deepmd.errands"
     library = "deepmd-kit"
-    tasks: Mapping[str, Task] = {"model-devi": deviation.ModelDeviation()}
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema of an `input.json`."""
@@ -43,6 +42,10 @@ class DeepmdEngine:
     ) -> EngineResolution:
         """Complete a submitted config, or say everything that is wrong with it."""
         return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base)
+
+    def longer(self, steps: int) -> dict[str, Json]:
+        """Return the number of steps: a resumed training takes all else from its base, and its schedule is re-derived."""
+        return {"training": {"numb_steps": steps}}
 
     def inventory_order(self, config: Mapping[str, Json]) -> dict[str, Json]:
         """Return the model section, without what leaves its tensors as they are."""

@@ -20,7 +20,6 @@ class StubEngine:
     title = "Stub"
     trainer = "nowhere:main"
     errands = "nowhere"
-    tasks: Mapping[str, Any] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
     def schema(self) -> dict[str, Any]:
@@ -72,6 +71,9 @@ class StubEngine:
             [Notice(code="hm", message="a warning", pointer="/width")] if config.get("width") == 13 else [],
             start_problems,
         )
+
+    def longer(self, steps: int) -> dict[str, Any]:
+        return {"steps": steps}
 
     def inventory_order(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return {"width": config["width"]}
