@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from app.wire.base import Message
 from app.wire.datasets import DatasetRef, SystemSummary
 from app.wire.jobs import Origin, Start
 from app.wire.models import BaseFacts, Inventory
@@ -47,6 +48,27 @@ class Base:
     facts: BaseFacts
 
 
+@dataclass(frozen=True)
+class ModelUse:
+    """One place of a config that names models: a group's replicas, a checkpoint of a job, or a base model."""
+
+    pointer: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model that a job of another kind than train works on, and what is known of it: one of the two."""
+
+    name: str
+    """`job:17@4000` or `water@3`."""
+    sha256: str
+    facts: BaseFacts | None = None
+    """What an inspection found in a base model."""
+    config: Mapping[str, Json] | None = None
+    """The resolved config of the training whose checkpoint it is."""
+
+
 @dataclass
 class EngineResolution:
     """An engine's answer: the complete config, one origin per leaf (keyed by JSON pointer), or the problems."""
@@ -63,6 +85,45 @@ class EngineResolution:
     """Which part of the base each task starts from, and how: equal for submissions that mean the same."""
 
 
+class Task(Protocol):
+    """The torch-free half of a kind of job beside train: what an engine does with models that are there.
+
+    All that the service needs to know of the kind. Its steps are counted, shown and stored as a training's are.
+    """
+
+    title: str
+    """What it is called: `Model deviation`."""
+    unit: str
+    """What one of its steps is: `frame`."""
+    worker: str
+    """Where the torch half is (`worker.engines.base.EngineTask`): `"worker.engines.deepmd.deviation:Deviation"`."""
+    document: type[Message]
+    """What a submitted config may say, with defaults. Checked first: the functions below get configs that fit it."""
+
+    def model_uses(self, config: Mapping[str, Json]) -> Iterator[ModelUse]:
+        """Yield every place of a config that names models."""
+
+    def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
+        """Yield every place of a config that names data."""
+
+    def resolve(
+        self,
+        config: Mapping[str, Json],
+        *,
+        root_seed: int,
+        datasets: Mapping[str, DatasetFacts],
+        models: Mapping[str, Sequence[Model]],
+    ) -> EngineResolution:
+        """Complete a config, pin what it names, and say where every value came from, as `Engine.resolve` does.
+
+        `models` maps each text of `model_uses` to what it stands for; as with `datasets`, what is absent does not
+        exist and is reported by the caller. A kind that draws nothing at random returns no seeds.
+        """
+
+    def headline(self) -> Sequence[str]:
+        """Return the metric keys worth a column in a list, most important first."""
+
+
 class Engine(Protocol):
     """The torch-free half of an engine. Stateless; importing it costs well under a second and never imports torch."""
 
@@ -74,6 +135,8 @@ class Engine(Protocol):
     """Module with `inspect` and `inventory` (`worker.engines.base.Errands`): `"worker.engines.deepmd.errands"`."""
     library: str
     """Distribution whose version is the engine's (`deepmd-kit`)."""
+    tasks: Mapping[str, Task]
+    """What it does beside training, by kind of job; everything else here is about trainings."""
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema (draft 2020-12) of a submitted config, for editors."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution
-from app.engines.deepmd import data, inventory, lcurve, naming, resolution, schema, transfer
+from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution, Task
+from app.engines.deepmd import data, deviation, inventory, lcurve, naming, resolution, schema, transfer
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
@@ -22,6 +22,7 @@ class DeepmdEngine:
     trainer = "worker.engines.deepmd.trainer:DeepmdTrainer"
     errands = "worker.engines.deepmd.errands"
     library = "deepmd-kit"
+    tasks: Mapping[str, Task] = {"model-devi": deviation.ModelDeviation()}
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema of an `input.json`."""

@@ -20,6 +20,7 @@ class StubEngine:
     title = "Stub"
     trainer = "nowhere:main"
     errands = "nowhere"
+    tasks: Mapping[str, Any] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
     def schema(self) -> dict[str, Any]:
