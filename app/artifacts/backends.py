@@ -2,10 +2,12 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
@@ -13,13 +15,31 @@ from obstore.store import ObjectStore
 
 from app.errors import Unavailable
 
+if TYPE_CHECKING:
+    from obstore import ObjectMeta  # only in its stubs
+
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 """Bytes moved at a time: large enough that a thread switch per chunk costs nothing, small enough to stay in cache."""
 
+QUARANTINE = "quarantine"
+"""Where damaged blobs are kept, apart from the good ones: nothing is served from there."""
+
 Stamp = tuple[int | str, ...]
 """Changes whenever the bytes may have changed. The size comes first."""
+
+_KEY = re.compile(r"^([0-9a-f]{2})/([0-9a-f]{62})$")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A blob that is in the store, or a damaged copy in quarantine."""
+
+    sha256: str
+    size: int
+    changed_at: float
+    """When its bytes were written, in seconds of Unix time."""
 
 
 class Backend(Protocol):
@@ -36,6 +56,18 @@ class Backend(Protocol):
 
     def remove(self, sha256: str) -> None:
         """Remove a blob, if it is there."""
+
+    def blobs(self) -> Iterator[Stored]:
+        """Yield every blob that is there, in any order; not those in quarantine."""
+
+    def quarantine(self, sha256: str) -> None:
+        """Move a blob aside, if it is there. Copies that were moved aside before stay as they are."""
+
+    def quarantined(self) -> Iterator[Stored]:
+        """Yield the damaged copies that were moved aside: several, when a blob was healed and damaged again."""
+
+    def in_quarantine(self, sha256: str) -> bool:
+        """Return whether a damaged copy of a blob was moved aside."""
 
 
 class Directory:
@@ -77,6 +109,39 @@ class Directory:
         """Unlink the file. Who is reading it reads on to its end."""
         self.path(sha256).unlink(missing_ok=True)
 
+    def blobs(self) -> Iterator[Stored]:
+        """Walk through the directories."""
+        yield from self._found("[0-9a-f][0-9a-f]/*", lambda path: path.parent.name + path.name)
+
+    def quarantine(self, sha256: str) -> None:
+        """Rename the file."""
+        target = self._aside(sha256)
+        target.parent.mkdir(exist_ok=True)
+        number = 1
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{sha256}.{number}")
+        with suppress(FileNotFoundError):
+            self.path(sha256).rename(target)
+            sync_directory(target.parent)
+
+    def quarantined(self) -> Iterator[Stored]:
+        """List the directory of damaged copies."""
+        yield from self._found(f"{QUARANTINE}/*", lambda path: path.name[:64])
+
+    def in_quarantine(self, sha256: str) -> bool:
+        """Look for the first damaged copy."""
+        return self._aside(sha256).exists()
+
+    def _aside(self, sha256: str) -> Path:
+        return self.root / QUARANTINE / sha256
+
+    def _found(self, pattern: str, name: Callable[[Path], str]) -> Iterator[Stored]:
+        for path in self.root.glob(pattern):
+            with suppress(FileNotFoundError):  # removed at this moment
+                stat = path.stat()
+                yield Stored(name(path), stat.st_size, stat.st_mtime)
+
 
 class Bucket:
     """Blobs as objects `ab/cdef…` of an object store."""
@@ -111,6 +176,34 @@ class Bucket:
         """Delete the object."""
         with suppress(NotFoundError, FileNotFoundError), _answering():
             obstore.delete(self.store, _key(sha256))
+
+    def blobs(self) -> Iterator[Stored]:
+        """List the objects, a page at a time."""
+        for meta in self._listed(None):
+            if match := _KEY.match(meta["path"]):
+                yield Stored(match[1] + match[2], meta["size"], meta["last_modified"].timestamp())
+
+    def quarantine(self, sha256: str) -> None:
+        """Copy the object within the store, then delete it: object stores know no renaming."""
+        number = sum(1 for _ in self._listed(f"{QUARANTINE}/{sha256}"))
+        aside = f"{QUARANTINE}/{sha256}/{number + 1}"
+        with suppress(NotFoundError, FileNotFoundError), _answering():
+            obstore.copy(self.store, _key(sha256), aside)
+            obstore.delete(self.store, _key(sha256))
+
+    def quarantined(self) -> Iterator[Stored]:
+        """List the damaged copies."""
+        for meta in self._listed(QUARANTINE):
+            yield Stored(meta["path"].split("/")[1], meta["size"], meta["last_modified"].timestamp())
+
+    def in_quarantine(self, sha256: str) -> bool:
+        """Look for any damaged copy."""
+        return next(self._listed(f"{QUARANTINE}/{sha256}"), None) is not None
+
+    def _listed(self, prefix: str | None) -> "Iterator[ObjectMeta]":
+        with _answering():
+            for page in obstore.list(self.store, prefix=prefix):
+                yield from page
 
 
 @contextmanager

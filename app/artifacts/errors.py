@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import AppError, NotFound
+from app.errors import AppError, NotFound, Unavailable
 
 
 class BlobMissing(NotFound):
@@ -16,8 +16,14 @@ class BlobMissing(NotFound):
 class BlobCorrupt(AppError):
     """Stored bytes that no longer hash to their name. Never served."""
 
-    status = 500
+    status = 410
     code = "blob-corrupt"
+
+
+class BlobVanished(Unavailable):
+    """Bytes that were removed, because nothing referred to them, while somebody sent the same ones again."""
+
+    code = "blob-vanished"
 
 
 class DigestMismatch(AppError):

@@ -27,7 +27,7 @@ def put_blob(
     service.check_digest(sha256, digests)
     new = not store.intact(sha256)
     store.keep(body)
-    service.record_blob(session, digests)
+    service.record_blob(session, store, digests)
     response.status_code = 201 if new else 200
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import Exists, delete, exists, select
+from sqlalchemy import Exists, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.artifacts.errors import BlobMissing, DigestMismatch
+from app.artifacts.errors import BlobMissing, BlobVanished, DigestMismatch
 from app.artifacts.store import BlobStore, Digests
 from app.auth import AttemptIdentity
-from app.db import reading
+from app.db import transaction
 from app.errors import Conflict, Forbidden, NotFound
 from app.tables import (
     Artifact,
@@ -20,21 +20,37 @@ from app.tables import (
     Checkpoint,
     CheckpointFile,
     Dataset,
+    DatasetName,
     Errand,
     Job,
     JobDataset,
+    JobModel,
 )
+from app.tables.base import now
 from app.wire.worker import ArtifactPut, ArtifactView
 
 
-def record_blob(session: Session, digests: Digests) -> Blob:
-    """Return the row of a stored blob, new or as it was. It stays at least until this transaction is over."""
+def record_blob(session: Session, store: BlobStore, digests: Digests) -> Blob:
+    """Return the row of a stored blob, new or as it was. It stays, with its bytes, until this transaction is over.
+
+    Raises:
+        BlobVanished: the bytes were swept away since they were stored, because nothing referred to them.
+    """
     while (found := hold_blob(session, digests.sha256)) is None:
         insert_if_absent(session, Blob, sha256=digests.sha256, md5=digests.md5, size=digests.size)
+    # Looked at only now: a sweep that found no row has removed them, and one to come finds this row (`sweep`).
+    if not store.intact(digests.sha256):
+        raise BlobVanished(
+            f"The bytes of {digests.sha256} were just being removed, because nothing referred to them.",
+            hint="Send the same file again.",
+        )
+    found.damaged_at = None
     return found
 
 
-def insert_if_absent(session: Session, table: type[Blob | Artifact | Errand | BaseModelName], **values: object) -> bool:
+def insert_if_absent(
+    session: Session, table: type[Blob | Artifact | Errand | BaseModelName | DatasetName], **values: object
+) -> bool:
     """Insert a row unless one with its key is there, also when somebody else inserts it at this moment.
 
     Returns whether it is new.
@@ -60,13 +76,13 @@ def find_blob(session: Session, store: BlobStore, sha256: str) -> Blob | None:
 
 
 def get_blob(session: Session, store: BlobStore, sha256: str) -> Blob:
-    """Return the row of a recorded blob after verifying its bytes.
+    """Return the row of a recorded blob after verifying its bytes. It stays until this transaction is over.
 
     Raises:
         BlobMissing: it is not recorded, or its bytes are gone.
         BlobCorrupt: its bytes no longer hash to its name.
     """
-    row = session.get(Blob, sha256)
+    row = hold_blob(session, sha256)
     if row is None:
         raise BlobMissing(f"The server has no blob {sha256}.", hint="Upload it first.")
     store.verify(sha256)
@@ -74,7 +90,7 @@ def get_blob(session: Session, store: BlobStore, sha256: str) -> Blob:
 
 
 def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> None:
-    """Raise Forbidden unless the blob is data, a checkpoint or the base of the attempt's job, or an artifact."""
+    """Raise Forbidden unless the blob is data, a checkpoint, the base or a model of the attempt's job, or an artifact."""
     sources = (
         exists().where(
             Dataset.blob_sha256 == sha256, JobDataset.dataset_id == Dataset.id, JobDataset.job_id == attempt.job_id
@@ -86,10 +102,11 @@ def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> N
             Checkpoint.job_id == attempt.job_id,
         ),
         exists().where(BaseModel.blob_sha256 == sha256, Job.base_model_id == BaseModel.id, Job.id == attempt.job_id),
+        exists().where(JobModel.blob_sha256 == sha256, JobModel.job_id == attempt.job_id),
     )
     if not any(session.scalar(select(source)) for source in sources):
         raise Forbidden(
-            f"The blob {sha256} is neither a dataset of job {attempt.job_id}, nor its base or one of its checkpoints, nor an artifact.",
+            f"The blob {sha256} is neither a dataset of job {attempt.job_id}, nor its base or another model, nor one of its checkpoints, nor an artifact.",
             code="blob-not-yours",
         )
 
@@ -97,6 +114,14 @@ def check_readable(session: Session, attempt: AttemptIdentity, sha256: str) -> N
 def hold_blob(session: Session, sha256: str) -> Blob | None:
     """Return the row of a blob, which nobody can take away before this transaction is over; None: it is gone already."""
     return session.get(Blob, sha256, with_for_update={"read": True, "key_share": True}, populate_existing=True)
+
+
+def note_damaged(session: Session, digests: Collection[str]) -> None:
+    """Record that the bytes of these blobs were found missing or changed, of each the first time."""
+    if not digests:
+        return
+    fresh = Blob.sha256.in_(sorted(digests)), Blob.damaged_at.is_(None)
+    session.execute(update(Blob).where(*fresh).values(damaged_at=now()).execution_options(synchronize_session=False))
 
 
 def release(session: Session, digests: Collection[str]) -> list[str]:
@@ -107,25 +132,48 @@ def release(session: Session, digests: Collection[str]) -> list[str]:
     if not digests:
         return []
     # Locked first: who wants to refer to one of them now waits and then finds it gone, and who just did is seen below.
-    session.execute(select(Blob.sha256).where(Blob.sha256.in_(digests)).order_by(Blob.sha256).with_for_update())
-    statement = delete(Blob).where(Blob.sha256.in_(digests), *(~reference for reference in _references()))
+    lock(session, digests)
+    statement = delete(Blob).where(Blob.sha256.in_(digests), *(~reference for reference in references()))
     return list(session.scalars(statement.returning(Blob.sha256)))
 
 
-def _references() -> Iterator[Exists]:
-    """Yield one condition for every column of the database that can name a blob."""
+def lock(session: Session, digests: Collection[str]) -> None:
+    """Let nothing begin to refer to these blobs before this transaction is over."""
+    session.execute(select(Blob.sha256).where(Blob.sha256.in_(digests)).order_by(Blob.sha256).with_for_update())
+
+
+def referred_to(session: Session, digests: Collection[str], *, beside: type[Base]) -> list[str]:
+    """Return those of these blobs that something refers to which is no row of one table."""
+    others = or_(*references(beside=beside))
+    return list(session.scalars(select(Blob.sha256).where(Blob.sha256.in_(digests), others)))
+
+
+def references(beside: type[Base] | None = None) -> Iterator[Exists]:
+    """Yield one condition for every column of the database that can name a blob; one table may be left out."""
     for table in Base.metadata.sorted_tables:
+        if beside is not None and table is beside.__table__:
+            continue
         for key in table.foreign_keys:
             if key.column.table is Blob.__table__:
                 yield exists().where(key.parent == Blob.sha256)
 
 
-def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Collection[str]) -> None:
-    """Remove the bytes of blobs that the database does not know (any more)."""
-    with reading(sessions) as session:
-        back = set(session.scalars(select(Blob.sha256).where(Blob.sha256.in_(digests))))
-    for digest in set(digests) - back:
+def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Collection[str]) -> list[str]:
+    """Remove the bytes of blobs that the database does not know (any more), and return which.
+
+    Somebody may be sending the same bytes at this moment. So the row is taken first, in a transaction that leaves none
+    behind: who wants to record the blob meanwhile waits for it, and then looks whether the bytes are there.
+    """
+    return [digest for digest in sorted(set(digests)) if _sweep(sessions, store, digest)]
+
+
+def _sweep(sessions: sessionmaker[Session], store: BlobStore, digest: str) -> bool:
+    with transaction(sessions) as session:
+        if not insert_if_absent(session, Blob, sha256=digest, md5="", size=0):
+            return False  # recorded again
         store.remove(digest)
+        session.execute(delete(Blob).where(Blob.sha256 == digest))
+        return True
 
 
 def find_artifact(session: Session, kind: str, key: str) -> ArtifactView | None:

@@ -154,6 +154,11 @@ class BlobStore:
         Raises BlobMissing or BlobCorrupt.
         """
         stamp = self.backend.stamp(sha256)
+        if stamp is None and self.backend.in_quarantine(sha256):
+            raise BlobCorrupt(
+                f"The stored blob {sha256} was found damaged and is kept aside.",
+                hint="Upload the same file again, or restore it from a backup; the damaged one is never served.",
+            )
         if stamp is None:
             raise BlobMissing(
                 f"The blob {sha256} is not in the store.",
@@ -185,15 +190,41 @@ class BlobStore:
         self._verified.pop(sha256, None)
         self.backend.remove(sha256)
 
+    def problem(self, sha256: str, size: int, *, quick: bool = False) -> str | None:
+        """Say what is wrong with a blob that should have `size` bytes; None: it is good. Hashes it, unless `quick`."""
+        stamp = self.backend.stamp(sha256)
+        if stamp is None:
+            return "missing"
+        if stamp[0] != size:
+            return f"{stamp[0]} bytes instead of {size}"
+        if quick:
+            return None
+        self._verified.pop(sha256, None)
+        return self.damage(sha256)
+
+    def quarantine(self, sha256: str) -> None:
+        """Move a damaged blob aside: it is kept, and never served."""
+        self._verified.pop(sha256, None)
+        self.backend.quarantine(sha256)
+
+    def stale(self) -> list[Path]:
+        """Return what killed processes left in the scratch directory."""
+        return [path for path in self.scratch.iterdir() if _age_s(path) >= STALE_S]
+
     def clean_up(self) -> None:
-        """Remove what a killed process left in the scratch directory."""
-        for path in self.scratch.iterdir():
-            if time.time() - path.stat().st_mtime < STALE_S:
-                continue
+        """Remove what killed processes left in the scratch directory."""
+        for path in self.stale():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # its upload ended at this moment
+        return 0.0
 
 
 def open_store(settings: Settings) -> BlobStore:

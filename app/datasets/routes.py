@@ -1,10 +1,11 @@
-"""Datasets over REST: uploaded, registered from a directory, listed, shown, downloaded."""
+"""Datasets over REST: uploaded, registered from a directory, listed, shown, downloaded, deleted."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
 
+from app.artifacts import service as blobs
 from app.artifacts.store import Blobs
 from app.artifacts.transfer import download
 from app.artifacts.uploads import Upload, body_schema, receive_upload
@@ -67,7 +68,7 @@ def register_directory(
             [Problem(code="unknown-engine", message=f"There is no engine {body.engine!r}.", pointer="/engine")]
         )
     packed = pack_directory(request.app.state.settings, store, body.path, body.type_map)
-    dataset, new = service.register(session, body.name, packed, body.engine)
+    dataset, new = service.register(session, store, body.name, packed, body.engine)
     response.status_code = 201 if new else 200
     return service.view(dataset)
 
@@ -101,3 +102,12 @@ def download_dataset(request: Request, ref: str, store: Blobs, session: ReadSess
         file_name=f"{dataset.name}-v{dataset.version}.tar",
         media_type="application/x-tar",
     )
+
+
+@router.delete("/{ref}", status_code=204)
+def delete_dataset(
+    request: Request, ref: str, session: WriteSession, store: Blobs, background: BackgroundTasks
+) -> None:
+    """Delete a version that no job uses. Its reference must name it fully: an id, or `NAME@VERSION`."""
+    dropped = service.delete(session, service.get_exactly(session, ref))
+    background.add_task(blobs.sweep, request.app.state.sessions, store, dropped)

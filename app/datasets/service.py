@@ -1,20 +1,23 @@
-"""Dataset versions: found, registered, listed."""
+"""Dataset versions: found, registered, listed, deleted."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.artifacts.service import record_blob
+from app.artifacts.service import insert_if_absent, record_blob, release
 from app.artifacts.store import BlobStore
 from app.datasets.ingest import Packed, pack_upload
 from app.engines.base import DatasetFacts
-from app.errors import Invalid, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.settings import Settings
-from app.tables import Dataset
+from app.tables import Blob, Dataset, DatasetName, JobDataset
 from app.wire.datasets import DatasetPage, DatasetRef, DatasetSummary, DatasetView
 from app.wire.problems import Problem
+
+MOST_USERS = 200
+"""Jobs that a refusal counts at most."""
 
 
 def ingest_upload(
@@ -35,24 +38,25 @@ def ingest_upload(
     Raises what `pack_upload` raises.
     """
     assert not session.in_transaction(), "an intake inside a transaction blocks all other writers"
-    return register(session, name, pack_upload(settings, store, path, file_name, type_map), engine)
+    return register(session, store, name, pack_upload(settings, store, path, file_name, type_map), engine)
 
 
-def register(session: Session, name: str, packed: Packed, engine: str = "deepmd") -> tuple[Dataset, bool]:
+def register(
+    session: Session, store: BlobStore, name: str, packed: Packed, engine: str = "deepmd"
+) -> tuple[Dataset, bool]:
     """Give a packed dataset the next version of its name, unless a version with the same content stands already."""
-    if session.get_bind().dialect.name == "postgresql":
-        # Two uploads under one name at once must not take the same number. (SQLite has one writer anyway.)
-        session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"dataset {name}"})
+    numbers = _numbers(session, name)
     standing = session.scalar(
         select(Dataset).where(Dataset.name == name, Dataset.digest == packed.digest, Dataset.engine == engine)
     )
     if standing is not None:
+        record_blob(session, store, packed.blob)  # the same bytes again heal what was damaged
         return standing, False
-    newest = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
-    record_blob(session, packed.blob)
+    record_blob(session, store, packed.blob)
+    numbers.last_version += 1
     dataset = Dataset(
         name=name,
-        version=newest + 1,
+        version=numbers.last_version,
         engine=engine,
         digest=packed.digest,
         blob_sha256=packed.blob.sha256,
@@ -64,6 +68,13 @@ def register(session: Session, name: str, packed: Packed, engine: str = "deepmd"
     session.add(dataset)
     session.flush()
     return dataset, True
+
+
+def _numbers(session: Session, name: str) -> DatasetName:
+    """Return which numbers a name has had. Nobody else can take one before this transaction is over."""
+    newest = session.scalar(select(func.max(Dataset.version)).where(Dataset.name == name)) or 0
+    insert_if_absent(session, DatasetName, name=name, last_version=newest)
+    return session.get_one(DatasetName, name, with_for_update=True, populate_existing=True)
 
 
 def find(session: Session, ref: DatasetRef) -> Dataset | None:
@@ -85,6 +96,57 @@ def get(session: Session, ref: str) -> Dataset:
         known = f"There are: {', '.join(names)}." if names else "None was uploaded yet."
         raise NotFound(f"There is no dataset {ref}.", code="no-such-dataset", hint=known)
     return found
+
+
+def get_exactly(session: Session, reference: str) -> Dataset:
+    """Return the version that an id or `NAME@VERSION` names: what is to go must be named fully.
+
+    Raises:
+        NotFound: `no-such-dataset`.
+        Invalid: `version-needed`: it names no version.
+    """
+    dataset = get(session, reference)
+    full = f"{dataset.name}@{dataset.version}"
+    if reference not in (full, str(dataset.id)):
+        message = f"{reference} is now {full}, but may be another version at the next moment."
+        raise Invalid([Problem(code="version-needed", message=message, hint=f"Name it fully: {full}.")])
+    return dataset
+
+
+def users(session: Session, dataset: Dataset) -> list[int]:
+    """Return the ids of the newest jobs that use a version."""
+    statement = select(JobDataset.job_id).where(JobDataset.dataset_id == dataset.id)
+    return list(session.scalars(statement.order_by(JobDataset.job_id.desc()).limit(MOST_USERS)))
+
+
+def delete(session: Session, dataset: Dataset) -> list[str]:
+    """Delete a version that no job uses.
+
+    Returns the digests of blobs to which nothing refers any more; the caller removes the bytes after the commit.
+
+    Raises:
+        Conflict: `dataset-in-use`, with the jobs that use it.
+    """
+    # The blob first, as everywhere. While the row is locked, no job can begin to use it.
+    session.execute(select(Blob.sha256).where(Blob.sha256 == dataset.blob_sha256).with_for_update())
+    session.execute(select(Dataset.id).where(Dataset.id == dataset.id).with_for_update())
+    if jobs := users(session, dataset):
+        more = f" and {len(jobs) - 10} more" if len(jobs) > 10 else ""
+        named = f"{'jobs' if len(jobs) > 1 else 'job'} {', '.join(map(str, jobs[:10]))}{more}"
+        raise Conflict(
+            f"{dataset.name}@{dataset.version} cannot be deleted: it is the data of {named}.",
+            code="dataset-in-use",
+            hint="What a job was trained on stays as long as the job.",
+        )
+    session.delete(dataset)
+    session.flush()
+    return release(session, [dataset.blob_sha256])
+
+
+def hold(session: Session, dataset_ids: Collection[int]) -> set[int]:
+    """Keep versions from being deleted until this transaction is over; return those that are still there."""
+    statement = select(Dataset.id).where(Dataset.id.in_(dataset_ids)).order_by(Dataset.id)
+    return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
 
 
 def listed(session: Session, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> DatasetPage:

@@ -53,8 +53,9 @@ def upload_model(
     # A transaction of its own, that others need not wait while this request waits for a worker.
     with transaction(request.app.state.sessions) as session:
         model, new = service.register(
-            session, name=upload.name, digests=digests, file_name=name, source=f"upload {name}", engine=upload.engine
-        )
+            session, store,
+            name=upload.name, digests=digests, file_name=name, source=f"upload {name}", engine=upload.engine,
+        )  # fmt: skip
     return _answer(request, response, model, new=new, wait_s=wait)
 
 

@@ -24,6 +24,7 @@ MOST_USERS = 200
 
 def register(
     session: Session,
+    store: BlobStore,
     *,
     name: str,
     digests: Digests,
@@ -49,7 +50,7 @@ def register(
         if standing.state == "refused":
             _inspect(session, standing)
         return standing, False
-    record_blob(session, digests)
+    record_blob(session, store, digests)
     model = BaseModel(
         name=name,
         version=numbers.last_version + 1,
@@ -181,6 +182,7 @@ def promote(
     store.verify(blob.sha256)
     return register(
         session,
+        store,
         name=name or f"job-{job_id}",
         digests=Digests(blob.sha256, blob.md5, blob.size),
         file_name=file.name.rsplit("/", 1)[-1],

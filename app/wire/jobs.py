@@ -405,6 +405,9 @@ class CheckpointView(View):
     fingerprint: str | None = Field(
         default=None, description="SHA-256 over every tensor's name, dtype, shape and bytes."
     )
+    kept: list[str] = Field(
+        default=[], description="Why retention keeps it: `newest`, `best val/rmse_f`, `every 1000`, `base water@3`."
+    )
 
 
 class MetricSeries(View):

@@ -44,7 +44,7 @@ def copper(client: TestClient, app: FastAPI) -> Dataset:
     )
     summary = DatasetSummary(systems=[system], frames=10, atoms=320, elements=["Cu"], type_map=["Cu"])
     with transaction(app.state.sessions) as session:
-        blob = blobs.record_blob(session, app.state.blobs.keep_bytes(b"a tar of copper"))
+        blob = blobs.record_blob(session, app.state.blobs, app.state.blobs.keep_bytes(b"a tar of copper"))
         row = Dataset(
             name="copper",
             version=1,

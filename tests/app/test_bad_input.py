@@ -156,7 +156,7 @@ def errand(app, worker):
         digests = app.state.blobs.keep_bytes(data)
         with transaction(app.state.sessions) as session:
             values = {"file_name": "w.pt", "source": "test", "engine": "deepmd"}
-            model, _ = models.register(session, name="water", digests=digests, **values)
+            model, _ = models.register(session, app.state.blobs, name="water", digests=digests, **values)
             inspection = models.inspection(session, model)
         return worker.take_errand(inspection.id)
 

@@ -113,7 +113,7 @@ def test_a_damaged_file_is_an_error_not_a_download(client, store):
     damage(store, SHA256, DATA[:-1] + b"x")
     for header in ({}, {"Range": "bytes=0-9"}):
         answer = client.get("/blob", headers=header)
-        assert answer.status_code == 500
+        assert answer.status_code == 410
         assert answer.json()["code"] == "blob-corrupt"
 
 

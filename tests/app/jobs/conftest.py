@@ -47,7 +47,13 @@ def register(
     with transaction(app.state.sessions) as session:
         digests = app.state.blobs.keep_bytes(content)
         row, _ = models.register(
-            session, name=name, digests=digests, file_name=f"{name}.pt", source=f"upload {name}.pt", engine=engine
+            session,
+            app.state.blobs,
+            name=name,
+            digests=digests,
+            file_name=f"{name}.pt",
+            source=f"upload {name}.pt",
+            engine=engine,
         )
         return row
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.auth import ErrandIdentity, hash_token
 from app.db import transaction
 from app.errands import service as errands
-from app.jobs import checkpoints
+from app.jobs import retention
 from app.models import service
 from app.tables import Blob, Checkpoint, Errand, Job
 from app.wire.models import BaseRef, ModelDetail, ModelView
@@ -148,7 +148,9 @@ def test_an_inspection_does_not_end_before_those_that_wait_for_it_are_seen(
     upload(b"weights", name="a")
     errand = inspect()
     with transaction(app.state.sessions) as session:
-        service.register(session, name="b", digests=digests, file_name="b.pt", source="test", engine="deepmd")
+        service.register(
+            session, app.state.blobs, name="b", digests=digests, file_name="b.pt", source="test", engine="deepmd"
+        )
         found = in_background(errand.found)
     assert found().status_code == 204
     assert client.get("/api/v1/models/b").json()["state"] == "ready"
@@ -341,11 +343,11 @@ def test_retention_keeps_what_was_promoted(app, client, job):
     client.post("/api/v1/models/promote", json={"job": job_id, "step": 200})
     assert job.checkpoint(600).status_code == 200
     assert job.checkpoint(800).status_code == 200
-    assert [row["step"] for row in client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()] == [800, 600]
+    assert [row["step"] for row in client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()] == [800, 600, 200]
     assert client.get(f"/api/v1/models/job:{job_id}@200/file").content == b"weights of step 200"
     kept = blobs(app)
     assert digest(b"weights of step 200") in kept
-    assert digest(b"state: weights of step 200") not in kept
+    assert digest(b"state: weights of step 200") in kept
     assert digest(b"weights of step 400") not in kept
     assert not app.state.blobs.intact(digest(b"weights of step 400"))
 
@@ -354,7 +356,7 @@ def retain(session: Session, job) -> list[str]:
     """Register the job's next checkpoint, which pushes out the one of step 200."""
     session.add(Checkpoint(job_id=job.claim["job_id"], attempt=1, step=600))
     session.flush()
-    return checkpoints.retain(session, job.claim["job_id"])
+    return retention.retain(session, job.claim["job_id"])
 
 
 def test_retention_waits_for_a_promotion_and_then_keeps_its_bytes(app, job):
@@ -365,7 +367,7 @@ def test_retention_waits_for_a_promotion_and_then_keeps_its_bytes(app, job):
     with transaction(app.state.sessions) as session:
         model, _ = service.promote(session, app.state.blobs, job.claim["job_id"], 200)
         dropped = in_background(retain_elsewhere)
-    assert dropped() == [digest(b"state: weights of step 200")]
+    assert dropped() == []
     assert model.blob_sha256 in blobs(app)
 
 
@@ -384,7 +386,7 @@ def test_an_upload_of_bytes_that_are_being_dropped_records_them_anew(app, job):
     def register() -> str:
         with transaction(app.state.sessions) as session:
             values = {"name": "b", "file_name": "b.pt", "source": "test", "engine": "deepmd"}
-            return service.register(session, digests=digests, **values)[0].blob_sha256
+            return service.register(session, app.state.blobs, digests=digests, **values)[0].blob_sha256
 
     with transaction(app.state.sessions) as session:
         assert digests.sha256 in retain(session, job)

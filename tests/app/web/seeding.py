@@ -14,7 +14,7 @@ from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore, open_store
 from app.auth import AttemptIdentity
 from app.db import transaction
-from app.jobs import logs, metrics, submission
+from app.jobs import logs, metrics, replicas, submission
 from app.jobs.preparation import Prepared, prepare
 from app.jobs.timeline import tell
 from app.settings import Settings
@@ -23,6 +23,7 @@ from app.tables.base import now
 from app.web.examples import EXAMPLES
 from app.wire.datasets import DatasetSummary, Range, SystemSummary
 from app.wire.jobs import JobSubmit
+from tests.app.web.seeding_groups import audited, train_group
 from tests.app.web.seeding_models import add_models, plan
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>'
@@ -42,6 +43,11 @@ class Seeded:
     running: int
     finetuned: int
     checking: int
+    replica: int
+    """The first of a group: it runs, the others have completed."""
+    deviation: int
+    """A job that compared the models of that group."""
+    group: int
 
 
 def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
@@ -70,14 +76,21 @@ def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
         prepared("water-fine", config=finetune_config(), start=start_from, tags=["water"]),
         prepared("water-finer", config=finetune_config(), start=start_from),
     ]
+    several = {"config": config(), "name": "water-ensemble", "seed": 7, "replicas": 4}
+    group = replicas.prepare(sessions, at_once, store, JobSubmit.model_validate(several))
     with transaction(sessions) as session:
         jobs = [submission.create(session, *one)[0] for one in submitted]
-        live(session, store, jobs)
-        return Seeded(*(job.id for job in jobs))
+        worker = live(session, store, jobs)
+        request = submission.SubmitRequest(document=several, digest=digest_of("group"), key=None)
+        first, _ = replicas.create(session, group, request)
+        assert first.group_id is not None
+        members = session.query(Job).filter(Job.group_id == first.group_id).order_by(Job.replica).all()
+        compared = train_group(session, store, encode, members, worker)
+        return Seeded(*(job.id for job in jobs), first.id, compared.id, first.group_id)
 
 
-def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> None:
-    """Give jobs that were only submitted a past."""
+def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> Worker:
+    """Give jobs that were only submitted a past; return the worker that is alive."""
     completed, cancelled, failed, hostile, _, running, finetuned, _ = jobs
     workers = [add_worker(session, "gpu-box:4711", gpus=2), add_worker(session, "login-node:99", silent=True)]
     finish(session, store, completed, workers[0], "completed", steps=STEPS)
@@ -92,7 +105,9 @@ def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> None:
     tell(
         session, finetuned.id, "fingerprint", "Weights after the transfer.", attempt=1, data={"sha256": digest_of("w")}
     )
+    audited(session, running)
     session.flush()
+    return workers[0]
 
 
 NON_FINITE = {
@@ -128,7 +143,7 @@ def add_dataset(
     warnings: list[str] | None = None,
 ) -> Dataset:
     """Add a dataset version whose summary looks like a real one's; its archive is a few bytes."""
-    blob = blobs.record_blob(session, store.keep_bytes(f"archive of {name}@{version}".encode() * 1000))
+    blob = blobs.record_blob(session, store, store.keep_bytes(f"archive of {name}@{version}".encode() * 1000))
     row = Dataset(
         name=name,
         version=version,
@@ -193,7 +208,16 @@ def add_worker(session: Session, name: str, *, gpus: int = 0, silent: bool = Fal
         host=name.split(":")[0],
         engines={"deepmd": "3.2.0"},
         versions={"torch": "2.11.0"},
-        gpus=[{"index": i, "name": "NVIDIA A100-SXM4-80GB", "memory_bytes": 80 * 2**30} for i in range(gpus)],
+        gpus=[
+            {
+                "index": index,
+                "name": "NVIDIA A100-SXM4-80GB",
+                "memory_bytes": 80 * 2**30,
+                "memory_used_bytes": (60 - 58 * index) * 2**30,
+                "utilisation": 97 - 97 * index,
+            }
+            for index in range(gpus)
+        ],
         slots=max(gpus, 1),
         busy_slots=0 if silent else 1,
         last_seen_at=now() - timedelta(hours=1 if silent else 0),
@@ -319,7 +343,7 @@ def add_checkpoint(session: Session, store: BlobStore, job: Job, step: int, *, a
     files = [
         CheckpointFile(name=name, role=role, blob_sha256=blob.sha256, blob=blob)
         for name, role in ((f"{job.file_stem}-step{step}.pt", "checkpoint"), (f"step{step}.state", "state"))
-        for blob in [blobs.record_blob(session, store.keep_bytes(f"{name} of job {job.id}".encode() * 4000))]
+        for blob in [blobs.record_blob(session, store, store.keep_bytes(f"{name} of job {job.id}".encode() * 4000))]
     ]
     session.add(
         Checkpoint(job_id=job.id, attempt=1, step=step, fingerprint=digest_of(str(step)), files=files, created_at=at)

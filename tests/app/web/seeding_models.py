@@ -50,7 +50,7 @@ def add_model(
     problem: Problem | None = None,
 ) -> BaseModel:
     """Add a version: ready with what was found in it, refused with the problem, else being inspected."""
-    blob = blobs.record_blob(session, store.keep_bytes(f"weights of {name}@{version}".encode() * 2000))
+    blob = blobs.record_blob(session, store, store.keep_bytes(f"weights of {name}@{version}".encode() * 2000))
     row = BaseModel(
         name=name,
         version=version,
