@@ -13,6 +13,7 @@ from app.datasets.routes import router as dataset_router
 from app.db import make_engine, transaction
 from app.fleet.routes import router as fleet_router
 from app.fleet.upkeep import Upkeep
+from app.groups.routes import router as group_router
 from app.jobs.comparison_routes import router as comparison_router
 from app.jobs.control_routes import router as control_router
 from app.jobs.metrics_routes import router as metrics_router
@@ -32,6 +33,7 @@ ROUTERS = (
     control_router,
     stream_router,
     metrics_router,
+    group_router,
     dataset_router,
     model_router,
     fleet_router,

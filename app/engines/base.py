@@ -201,6 +201,12 @@ class Engine(Protocol):
         library would have written under this resolved config.
         """
 
+    def ensemble_commands(self, config: Mapping[str, Json], files: Sequence[str]) -> Sequence[str]:
+        """Return the commands with which a shell finds how far models in these files differ on data.
+
+        `config` is the resolved one that all of them were trained with, but for their seeds.
+        """
+
     def component(self, tensor: str) -> str:
         """Return the part of a model that a tensor belongs to, as its name tells; with tasks `TASK: PART`."""
 

@@ -66,12 +66,12 @@ def listed(session: Session, filters: Filters, *, cursor: str | None = None, lim
     """Return one page of jobs, newest first, in one query."""
     statement = select(Job).options(load_only(*LISTED)).where(*_conditions(session, filters))
     if cursor is not None:
-        statement = statement.where(Job.id < _read_cursor(cursor))
+        statement = statement.where(Job.id < read_cursor(cursor))
     rows = session.scalars(statement.order_by(Job.id.desc()).limit(limit + 1)).all()
     more = len(rows) > limit
     return JobPage(
         items=[view(row) for row in rows[:limit]],
-        next_cursor=_cursor(rows[limit - 1].id) if more else None,
+        next_cursor=cursor_after(rows[limit - 1].id) if more else None,
     )
 
 
@@ -98,19 +98,21 @@ def _has_tag(session: Session, tag: str) -> ColumnElement[bool]:
     return select(each.c.value).where(each.c.value == tag).exists()
 
 
-def _cursor(job_id: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{job_id}".encode()).decode().rstrip("=")
+def cursor_after(last_id: int) -> str:
+    """Return the cursor of a list, newest first, after the row of this id."""
+    return base64.urlsafe_b64encode(f"before:{last_id}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> int:
+def read_cursor(text: str) -> int:
+    """Return the id that a cursor names: rows before it come next. Raises Invalid."""
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
-        number = int(text.removeprefix("before:"))
+        plain = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        number = int(plain.removeprefix("before:"))
     except (binascii.Error, ValueError):
         number = -1
     if not 0 <= number < 2**63:
         message = "query parameter `cursor`: this is not a cursor of this list"
-        raise Invalid([Problem(code="bad-cursor", message=message, hint="Leave it out to begin with the newest job.")])
+        raise Invalid([Problem(code="bad-cursor", message=message, hint="Leave it out to begin with the newest.")])
     return number
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution, Task
-from app.engines.deepmd import data, deviation, inventory, lcurve, naming, resolution, schema, transfer
+from app.engines.deepmd import data, deviation, ensemble, inventory, lcurve, naming, resolution, schema, transfer
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
@@ -75,6 +75,10 @@ class DeepmdEngine:
     ) -> Iterator[str]:
         """Yield the lines of `lcurve.out`."""
         return lcurve.lines(config, steps, columns)
+
+    def ensemble_commands(self, config: Mapping[str, Json], files: Sequence[str]) -> Sequence[str]:
+        """Return `dp model-devi`; what holds several tasks is frozen for one of them first, since it chooses none."""
+        return ensemble.commands(config, files)
 
     def component(self, tensor: str) -> str:
         """Return the part of a model that a tensor belongs to, as its name tells; with tasks `TASK: PART`."""

@@ -135,6 +135,9 @@ class StubEngine:
     ) -> Iterator[str]:
         return iter(())
 
+    def ensemble_commands(self, config: Mapping[str, Any], files: Sequence[str]) -> Sequence[str]:
+        return [f"stub {' '.join(files)}"]
+
     def component(self, tensor: str) -> str:
         return "descriptor"
 

@@ -44,6 +44,9 @@ class ToyEngine:
     ) -> Iterator[str]:
         return iter(())
 
+    def ensemble_commands(self, config: Mapping[str, Any], files: Sequence[str]) -> Sequence[str]:
+        return ()
+
     def component(self, tensor: str) -> str:
         return "net"
 
