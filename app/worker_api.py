@@ -153,8 +153,9 @@ def metrics(
     settings: CurrentSettings,
 ) -> None:
     """One batch of metrics; a batch that is there already changes nothing."""
+    batch = metrics_store.decode(body)  # loads its library the first time: not while others wait for the database
     leases.hold(session, attempt, settings)
-    metrics_store.ingest(session, attempt, seq, body)
+    metrics_store.ingest(session, attempt, seq, body, batch)
 
 
 @router.post("/attempts/{attempt_id}/logs")

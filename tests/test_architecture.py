@@ -25,6 +25,15 @@ def loaded_by(statement: str) -> set[str]:
     [
         pytest.param("import app.main; app.main.create_app", HEAVY | {"worker"}, id="control plane"),
         pytest.param(
+            """import numpy as np, pyarrow as pa, app.jobs.metrics
+column = lambda numbers, present=None: pa.Array.from_buffers(pa.type_for_alias(numbers.dtype.name), 3, [present, pa.py_buffer(numbers)])
+batch = pa.record_batch({"step": column(np.arange(3)), "a": column(np.ones(3)), "b": column(np.ones(3), pa.py_buffer(b"5"))})
+with pa.ipc.new_stream(sink := pa.BufferOutputStream(), batch.schema) as writer: writer.write_batch(batch)
+assert len(app.jobs.metrics.decode(sink.getvalue().to_pybytes()).columns["b"].values) == 2""",
+            {"pandas"},  # it takes seconds to load, and pyarrow does so by itself where it can
+            id="metrics",
+        ),
+        pytest.param(
             "import worker.celery_app, worker.supervisor",
             {"torch", "deepmd.pt", "app.tables", "app.db"} | SERVER - {"celery", "redis"},
             id="worker",
