@@ -19,6 +19,7 @@ from app.cli.options import (
     Mismatch,
     ModeOption,
     Output,
+    Replicas,
     Seed,
     Settings,
     given,
@@ -51,6 +52,7 @@ def submit(
     allow: Allow = None,
     name: Annotated[str | None, typer.Option(help="Name of the job [default: the server's choice].")] = None,
     seed: Seed = None,
+    replicas: Replicas = None,
     determinism: Annotated[Level | None, typer.Option(help="How strictly the run repeats.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A label to find it by. Repeatable.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
@@ -77,7 +79,13 @@ def submit(
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
     policy = given(keep_last=keep_last, every_steps=checkpoint_every)
     fields = given(
-        name=name, seed=seed, determinism=determinism, tags=tag, priority=priority, checkpoints=policy or None
+        name=name,
+        seed=seed,
+        replicas=replicas,
+        determinism=determinism,
+        tags=tag,
+        priority=priority,
+        checkpoints=policy or None,
     )
     submission.submit(
         submission.Wanted(file, {"engine": engine, **fields}, start, set_ or []),
@@ -97,6 +105,7 @@ def check(
     on_mismatch: Mismatch = None,
     allow: Allow = None,
     seed: Seed = None,
+    replicas: Replicas = None,
     set_: Settings = None,
     engine: Engine = "deepmd",
     explain: Annotated[bool, typer.Option("--explain", help="Say in words where each value came from.")] = False,
@@ -106,7 +115,7 @@ def check(
     from app.cli import starting, submission
 
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
-    wanted = submission.Wanted(file, given(engine=engine, seed=seed), start, set_ or [])
+    wanted = submission.Wanted(file, given(engine=engine, seed=seed, replicas=replicas), start, set_ or [])
     submission.check(wanted, explain=explain, as_json=json)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, jobs, local, models, repeating, workers
+from app.cli import account, datasets, groups, jobs, local, models, repeating, workers
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -63,6 +63,9 @@ def build() -> typer.Typer:
     }
     for panel, commands in panels.items():
         _add(app, commands, panel)
+    replicas = typer.Typer(no_args_is_help=True, help="Look at groups of replicas, and act on all of their jobs.")
+    _add(replicas, (groups.ls, groups.show, groups.cancel, groups.pause, groups.resume, groups.download))
+    app.add_typer(replicas, name="group", rich_help_panel="Jobs")
     data = typer.Typer(no_args_is_help=True, help="Add datasets and look at them.")
     _add(data, (datasets.add, datasets.ls, datasets.show))
     app.add_typer(data, name="dataset", rich_help_panel="Datasets and models")

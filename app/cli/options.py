@@ -56,6 +56,10 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value: --set training.numb_steps=1000. Repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Root seed; drawn and recorded when absent.")]
+Replicas = Annotated[
+    int | None,
+    typer.Option(min=1, max=64, help="That many trainings that differ in nothing but their seeds, as a group."),
+]
 Engine = Annotated[str, typer.Option(help="Which engine trains.")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="File to write to, or directory (one that is there, or DIR/).")

@@ -100,10 +100,29 @@ def quantity(key: str, value: float | None) -> str:
     """Return a metric's value in the field's units: DeePMD's RMSEs are eV/atom and eV/Å, read best in milli."""
     if value is None:
         return "non-finite"
-    units = {"rmse_e": "meV/atom", "rmse_f": "meV/Å", "rmse_v": "meV/atom"}
-    if unit := next((units[part] for part in key.split("/") if part in units), None):
-        return f"{value * 1000:.4g} {unit}"
-    return f"{value:.3g}"
+    unit = _milli(key)
+    return f"{value * 1000:.4g}{unit}" if unit else f"{value:.3g}"
+
+
+def _milli(key: str) -> str:
+    """Return the unit of a metric that is read in thousandths, with a space before it; of others nothing."""
+    units = {"rmse_e": " meV/atom", "rmse_f": " meV/Å", "rmse_v": " meV/atom"}
+    return next((units[part] for part in key.split("/") if part in units), "")
+
+
+def spread(key: str, mean: float, std: float | None) -> str:
+    """Return a mean and its standard deviation, in the field's units: `81.2 ± 3.1 meV/Å`."""
+    unit = _milli(key)
+    factor = 1000 if unit else 1
+    around = f" ± {std * factor:.2g}" if std is not None else ""
+    return f"{mean * factor:.4g}{around}{unit}"
+
+
+def interval(key: str, low: float, high: float) -> str:
+    """Return a range of a metric in the field's units: `78.1 … 84.3 meV/Å`."""
+    unit = _milli(key)
+    factor = 1000 if unit else 1
+    return f"{low * factor:.4g} … {high * factor:.4g}{unit}"
 
 
 def sparkline(values: Sequence[float | None], width: int = 24) -> str:

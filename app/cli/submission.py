@@ -20,6 +20,7 @@ from app.cli.screen import err, out, print_fault, print_json, size, table
 from app.cli.starting import Starting, words
 from app.cli.transfer import kept, print_plan
 from app.cli.weights import attended
+from app.wire.groups import GroupDetail
 from app.wire.jobs import Check, CostHints, JobDetail, Origin
 from app.wire.problems import Notice
 
@@ -59,13 +60,19 @@ class Wanted:
 
 def submit(wanted: Wanted, *, data: Sequence[str], key: str | None, follow: bool, as_json: bool) -> None:
     """Submit a job, show it, and watch it when asked to."""
+    if follow and wanted.fields.get("replicas", 1) > 1:
+        raise usage("--follow watches one job.", hint="`cairn group show GROUP` tells how the replicas are doing.")
     document = wanted.document()
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     with connect() as api:
         with _about(document):
             found = _send(api, wanted.submission(document), data, headers)
         job = view(JobDetail, found)
-        _report(job, found, document, as_json=as_json and not follow)
+        if not as_json:
+            group = view(GroupDetail, api.get(f"/groups/{job.group}")) if job.replica else None
+            _report(job, group, document)
+        elif not follow:
+            print_json(found)
         if follow:
             watching.watch_to_end(api, job.id, as_json=as_json)
 
@@ -88,10 +95,7 @@ def _send(api: Api, body: dict[str, Any], data: Sequence[str], headers: dict[str
         return api.post("/jobs", data=fields, files=files, headers=headers, timeout=UPLOAD_TIMEOUT)
 
 
-def _report(job: JobDetail, found: Any, document: Document, *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
+def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> None:
     _print_warnings(job.warnings, document)
     console = out()
     console.print(
@@ -102,7 +106,16 @@ def _report(job: JobDetail, found: Any, document: Document, *, as_json: bool) ->
         console.print(f"  {escape(words(job.start, job.base))}{share}", soft_wrap=True)
     if job.state == "checking":
         console.print("  It is queued once a worker has listed its model's tensors and the plan is made.")
+    if group is not None:
+        _report_group(group)
+        return
     console.print(f"  [dim]watch it:[/] cairn watch {job.id}")
+
+
+def _report_group(group: GroupDetail) -> None:
+    jobs = ", ".join(str(job.id) for job in group.jobs)
+    out().print(f"Group [bold]{group.id}[/] has {group.size} replicas, root seed {group.seed}: jobs {jobs}.")
+    out().print(f"  [dim]look at it:[/] cairn group show {group.id}")
 
 
 def check(wanted: Wanted, *, explain: bool, as_json: bool) -> None:
@@ -135,7 +148,7 @@ def _checked(api: Api, body: dict[str, Any]) -> Any:
     if found.get("plan_pending") and attended(api, body["engine"]):
         err().print("[dim]Waiting for a worker to list the model's tensors …[/]")
         # A seed that was drawn is kept: the answer is to one and the same question.
-        body = {**body, "seed": found["seed"]}
+        body = {**body, "seed": found["seed"] if found.get("group_seed") is None else found["group_seed"]}
         while found.get("plan_pending") and attended(api, body["engine"]):
             time.sleep(PAUSE_S)
             found = api.post("/configs/resolve", json=body)
@@ -153,7 +166,12 @@ def _print_check(check: Check, document: Document, *, explain: bool) -> None:
         )
     if explain:
         print_inheritance(check.inheritance)
-    out().print(f"{_in_words(check.hints)}, seed {check.seed}.", soft_wrap=True)
+    roots = (
+        f": {len(check.replica_seeds)} replicas of root {check.group_seed}, this is the first"
+        if check.replica_seeds
+        else ""
+    )
+    out().print(f"{_in_words(check.hints)}, seed {check.seed}{roots}.", soft_wrap=True)
 
 
 def _in_words(hints: CostHints) -> str:
