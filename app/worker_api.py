@@ -15,7 +15,7 @@ from app.errands import service as errands
 from app.errors import NotFound
 from app.fleet import outcomes
 from app.fleet import service as fleet
-from app.jobs import beginning, checkpoints, leases, logs, queueing, timeline, transitions
+from app.jobs import beginning, checkpoints, files, leases, logs, queueing, retention, subjects, timeline, transitions
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
@@ -34,6 +34,7 @@ from app.wire.worker import (
     Heartbeat,
     HeartbeatAnswer,
     Hello,
+    JobFilePut,
     LogAnswer,
     Presence,
     PresenceAnswer,
@@ -119,6 +120,7 @@ def _claim(session: Session, claimed: transitions.Claimed, begin: beginning.Begi
             "plan": begin.plan,
             "resume_from": begin.checkpoint,
             "datasets": [_grant(row) for row in session.scalars(_datasets(job.id))],
+            "models": subjects.grants(session, job.id),
             "checkpoints": CheckpointPolicy.model_validate(job.checkpoint_policy),
             "file_stem": job.file_stem,
             "next_event_seq": attempt.event_seq + 1,
@@ -199,10 +201,28 @@ def checkpoint(
         store.intact(file.sha256)  # hashes what this process has not seen yet, before the write lock is taken
     leases.hold(session, attempt, settings)
     row = checkpoints.register(session, store, attempt, message)
-    dropped = checkpoints.retain(session, attempt.job_id)
+    dropped = retention.retain(session, attempt.job_id)
     if dropped:
         background.add_task(blobs.sweep, request.app.state.sessions, store, dropped)
     return checkpoints.view(row)
+
+
+@router.post("/attempts/{attempt_id}/files", status_code=204)
+def file(
+    request: Request,
+    message: JobFilePut,
+    attempt: CurrentAttempt,
+    session: WriteSession,
+    store: Blobs,
+    settings: CurrentSettings,
+    background: BackgroundTasks,
+) -> None:
+    """A file that the attempt made beside its checkpoints; the server has its blob."""
+    store.intact(message.sha256)  # hashes what this process has not seen yet, before the write lock is taken
+    leases.hold(session, attempt, settings)
+    dropped = files.register(session, store, attempt, message)
+    if dropped:
+        background.add_task(blobs.sweep, request.app.state.sessions, store, dropped)
 
 
 @router.post("/attempts/{attempt_id}/end")

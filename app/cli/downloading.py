@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from app.cli.api import Api, connect, view
 from app.cli.failures import UNREACHABLE, Failure, usage
 from app.cli.screen import err, out, print_json, size
-from app.wire.jobs import CheckpointView
+from app.wire.jobs import CheckpointView, JobFile
 
 TRIES = 6
 CHUNK = 1 << 20
@@ -73,7 +73,19 @@ def _remotes(api: Api, job_id: int, what: str, *, step: int | None, all_files: b
         raise usage(f"--step and --all-files belong to a checkpoint, not to the {what}.")
     if what == "bundle":
         return [Remote(f"/jobs/{job_id}/bundle", f"job-{job_id}.zip")]
+    if what == "files":
+        return job_files(api, job_id)
     return [Remote(f"/jobs/{job_id}/metrics", "lcurve.out", (("format", "lcurve.out"),))]
+
+
+def job_files(api: Api, job_id: int) -> list[Remote]:
+    """Return the files that a job made beside its checkpoints."""
+    found = [view(JobFile, item) for item in api.get(f"/jobs/{job_id}/files")]
+    if not found:
+        hint = "A training has checkpoints instead; other jobs have files once they have completed."
+        raise Failure(f"Job {job_id} has no files.", code="no-files", hint=hint)
+    base = f"/jobs/{job_id}/files"
+    return [Remote(f"{base}/{file.name}", file.name, sha256=file.sha256, size=file.size) for file in found]
 
 
 def checkpoint_files(api: Api, job_id: int, *, step: int | None = None, all_files: bool = False) -> list[Remote]:

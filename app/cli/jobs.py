@@ -39,6 +39,7 @@ class What(StrEnum):
 
     checkpoint = "checkpoint"
     bundle = "bundle"
+    files = "files"
     lcurve = "lcurve"
 
 
@@ -207,7 +208,7 @@ def download(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Download a checkpoint, the bundle or the learning curve; resumes, and verifies what arrived."""
+    """Download a checkpoint, the bundle, the learning curve, or the files of a job that is no training; verifies them."""
     from app.cli import downloading
 
     target = downloading.Target(output, force=force)

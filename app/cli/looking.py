@@ -9,7 +9,7 @@ from app.cli.screen import ago, duration, out, print_json, quantity, size, state
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
-from app.wire.jobs import AttemptView, CheckpointView, JobDetail, JobPage, JobView
+from app.wire.jobs import AttemptView, CheckpointView, JobDetail, JobFile, JobPage, JobView
 
 
 def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
@@ -62,12 +62,13 @@ def show_job(job_id: int, *, as_json: bool) -> None:
     for label, value in _facts(job):
         out().print(f"  [dim]{label:<12}[/]{value}")
     _print_attempts(job.attempts)
+    _print_files(job.files)
     _print_checkpoints([view(CheckpointView, item) for item in checkpoints])
 
 
 def _facts(job: JobDetail) -> list[tuple[str, str]]:
     progress = job.progress
-    facts = [("progress", f"step {progress.step} of {progress.total_steps}")]
+    facts = [("progress", f"{progress.unit} {progress.step} of {progress.total_steps}")]
     if job.state == "running":
         facts.append(("now", f"{escape(progress.phase or '')}, ETA {duration(progress.eta_s)}"))
     if job.cause:
@@ -77,7 +78,8 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     if job.base:
         facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
-    facts.append(("seed", f"{job.seed} ({job.determinism})"))
+    facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
+    facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
     if job.reproduces:
         facts.append(("reproduces", f"job {job.reproduces}" + (f": {job.reproduction}" if job.reproduction else "")))
     facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []
@@ -96,6 +98,14 @@ def _print_attempts(attempts: list[AttemptView]) -> None:
         cause = attempt.cause.message if attempt.cause else ""
         rows.add_row(str(attempt.number), attempt.state, escape(attempt.worker), str(attempt.start_step), escape(cause))
     out().print(rows)
+
+
+def _print_files(files: list[JobFile]) -> None:
+    rows = table("file", "size", "sha256", right=("size",))
+    for file in files:
+        rows.add_row(escape(file.name), size(file.size), file.sha256[:12])
+    if files:
+        out().print(rows)
 
 
 def _print_checkpoints(checkpoints: list[CheckpointView]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, groups, jobs, local, models, repeating, workers
+from app.cli import account, datasets, evaluating, groups, jobs, local, models, repeating, workers
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -57,6 +57,7 @@ def build() -> typer.Typer:
             jobs.diff,
             repeating.compare,
             repeating.reproduce,
+            evaluating.model_devi,
         ),
         "Server": (workers.workers, account.dashboard, account.login, account.whoami),
         "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),

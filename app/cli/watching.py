@@ -63,10 +63,12 @@ def finish(job: JobDetail, *, as_json: bool) -> None:
     """Say how a job ended; raise Failure unless it completed."""
     if job.state == "completed":
         if not as_json:
-            out().print(f"Job {job.id} [green]completed[/] after {job.progress.step} steps. `cairn download {job.id}`")
+            done = f"after {job.progress.step} {job.progress.unit}s"
+            what = "" if job.kind == "train" else " files"
+            out().print(f"Job {job.id} [green]completed[/] {done}. `cairn download {job.id}{what}`")
         return
     if job.state == "cancelled":
-        raise Failure(f"Job {job.id} was cancelled at step {job.progress.step}.", code="job-cancelled")
+        raise Failure(f"Job {job.id} was cancelled at {job.progress.unit} {job.progress.step}.", code="job-cancelled")
     raise Failure(
         f"Job {job.id} failed: {job.cause.message if job.cause else 'no cause was recorded'}",
         code=job.cause.failure if job.cause else "job-failed",
@@ -88,7 +90,7 @@ def follow(api: Api, job_id: int, picture: Picture | None = None) -> Iterator[Jo
             quiet_since = quiet_since or time.monotonic()
             if failure.exit_code != UNREACHABLE or last is None or time.monotonic() - quiet_since > PATIENCE_S:
                 raise
-            picture.trouble = "The server does not answer; waiting for it. The training goes on meanwhile."
+            picture.trouble = "The server does not answer; waiting for it. The job goes on meanwhile."
             yield last
         else:
             quiet_since, picture.trouble = None, None
@@ -129,7 +131,7 @@ def _line(job: JobView) -> str:
     if job.state == "running" and progress.phase:
         parts.append(progress.phase)
     if progress.step:
-        parts.append(f"step {progress.step}/{progress.total_steps}")
+        parts.append(f"{progress.unit} {progress.step}/{progress.total_steps}")
         parts += [f"{_short(key)} {quantity(key, value)}" for key, value in headline(progress.latest)]
     if job.state == "running" and progress.eta_s is not None:
         parts.append(f"ETA {duration(progress.eta_s)}")
@@ -195,8 +197,8 @@ def _phase(job: JobView) -> str:
 def _bar(progress: Progress) -> RenderableType:
     row = Table.grid(padding=(0, 2, 0, 0))
     total = max(progress.total_steps, 1)
-    speed = f"{progress.steps_per_s:.1f} steps/s" if progress.steps_per_s else ""
+    speed = f"{progress.steps_per_s:.1f} {progress.unit}s/s" if progress.steps_per_s else ""
     remaining = f"ETA {duration(progress.eta_s)}" if progress.eta_s else ""
-    count = f"step {progress.step}/{progress.total_steps}"
+    count = f"{progress.unit} {progress.step}/{progress.total_steps}"
     row.add_row("", ProgressBar(total=total, completed=progress.step, width=36), count, speed, remaining)
     return row

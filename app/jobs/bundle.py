@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore
-from app.jobs import checkpoints, logs, metric_export, metric_reading, service, timeline
+from app.jobs import checkpoints, files, logs, metric_export, metric_reading, service, timeline
 from app.jobs.provenance import provenance
 from app.tables import Attempt, Checkpoint, Job
 
@@ -56,10 +56,10 @@ def members(
         ),
         Member("log.txt", lambda: logs.whole(sessions, job.id)),
     ]
-    if history.keys:
+    if history.keys and job.kind == "train":
         name = engine.learning_curve_name()
         found.append(Member(name, lambda: metric_export.learning_curve(history, engine, job.resolved)))
-    return [*found, *_weights(session, store, job.id, which)]
+    return [*found, *_files(session, store, job.id), *_weights(session, store, job.id, which)]
 
 
 def _json(name: str, value: Any) -> Member:
@@ -68,6 +68,12 @@ def _json(name: str, value: Any) -> Member:
 
 def _environment(attempt: Attempt) -> dict[str, Any]:
     return service.attempt_view(attempt).model_dump(mode="json")
+
+
+def _files(session: Session, store: BlobStore, job_id: int) -> Iterator[Member]:
+    for file in files.listed(session, job_id):
+        store.verify(file.sha256)
+        yield Member(file.name, partial(store.read, file.sha256))
 
 
 def _weights(session: Session, store: BlobStore, job_id: int, which: Which) -> Iterator[Member]:
@@ -110,11 +116,11 @@ class _Sink:
         return taken
 
 
-def stream(directory: str, made: datetime, files: Iterable[Member]) -> Iterator[bytes]:
+def stream(directory: str, made: datetime, members: Iterable[Member]) -> Iterator[bytes]:
     """Yield a zip archive with these files below one directory, holding a chunk of one of them at a time."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w") as archive:
-        for file in files:
+        for file in members:
             entry = zipfile.ZipInfo(f"{directory}/{file.name}", made.timetuple()[:6])
             entry.compress_type = zipfile.ZIP_DEFLATED if file.compress else zipfile.ZIP_STORED
             entry.external_attr = 0o644 << 16

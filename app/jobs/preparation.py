@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -11,11 +12,12 @@ from app.artifacts.store import BlobStore
 from app.datasets.service import facts
 from app.db import reading
 from app.engines import registry
-from app.engines.base import DataUse, Engine
+from app.engines.base import DataUse, Engine, Task
 from app.errors import Invalid
 from app.inheritance import inheritance
-from app.jobs import bases, planning
+from app.jobs import bases, planning, subjects, tasks
 from app.jobs.hints import hints
+from app.jobs.retention import unknown_metric
 from app.resolve import data_uses, resolve
 from app.settings import Settings
 from app.tables import Dataset
@@ -45,6 +47,10 @@ class Prepared:
     plan: TransferPlan | None = None
     inventory: Inventory | None = None
     """The tensors of its model, when they are known."""
+    models: tuple[subjects.Subject, ...] = ()
+    """The models that it works on, when it is no training."""
+    group_id: int | None = None
+    """The group whose replicas these are."""
 
     @property
     def start(self) -> Start:
@@ -68,6 +74,8 @@ def prepare(sessions: sessionmaker[Session], settings: Settings, store: BlobStor
         Invalid: with everything that is wrong, each with a pointer into the submission.
     """
     engine = find_engine(submit.engine)
+    if task := tasks.find(engine, submit.kind):
+        return _prepare_task(subjects.Places(sessions, settings, store, engine.name), engine, task, submit)
     base, problems = _find_base(sessions, settings, store, submit)
     with reading(sessions) as session:
         prepared = _resolve(session, engine, submit, base, problems)
@@ -76,6 +84,39 @@ def prepare(sessions: sessionmaker[Session], settings: Settings, store: BlobStor
     wanted = planning.listing(engine, prepared.resolution)
     errand = planning.ask(sessions, settings, wanted, settings.plan_wait_s)
     return prepared if errand is None else with_plan(prepared, planning.tensors(errand))
+
+
+def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: JobSubmit) -> Prepared:
+    config = tasks.validated(task, submit)
+    named = [replace(use, pointer=f"/config{use.pointer}") for use in task.model_uses(config)]
+    uses = [replace(use, pointer=f"/config{use.pointer}") for use in task.data_uses(config)]
+    found, problems = subjects.find(places, named)
+    with reading(places.sessions) as session:
+        datasets = _datasets(session, uses)
+        answer = tasks.resolve(
+            engine,
+            task,
+            submit,
+            config,
+            uses=uses,
+            datasets={text: facts(row) for text, row in datasets.items()},
+            models=subjects.by_reference(found),
+            root_seed=_root_seed(submit),
+            known=_names(session),
+        )
+    problems += [*(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
+    if isinstance(answer, list) or problems:
+        raise Invalid(problems)
+    chosen = tuple(chain.from_iterable(found[use.text] for use in named))
+    return Prepared(engine, submit, answer, datasets, models=chosen, group_id=subjects.group_of(named))
+
+
+def _root_seed(submit: JobSubmit) -> int:
+    return submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1)
+
+
+def _names(session: Session) -> list[str]:
+    return list(session.scalars(select(Dataset.name).distinct()))
 
 
 def with_plan(prepared: Prepared, tensors: Inventory | Problem) -> Prepared:
@@ -126,8 +167,8 @@ def _resolve(
         engine,
         submit,
         datasets={text: facts(row) for text, row in datasets.items()},
-        root_seed=submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1),
-        known=list(session.scalars(select(Dataset.name).distinct())),
+        root_seed=_root_seed(submit),
+        known=_names(session),
         base=base,
     )
     problems = [*problems, *(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
@@ -136,6 +177,9 @@ def _resolve(
     if answer.total_steps > MAX_STEPS:
         message = f"{answer.total_steps} steps are more than any training has"
         raise Invalid([Problem(code="out-of-range", message=message, pointer="/config")])
+    best = submit.checkpoints.keep_best
+    if problem := unknown_metric(engine, submit.kind, answer.config, best, "/checkpoints/keep_best"):
+        raise Invalid([problem])
     return Prepared(engine, submit, answer, datasets, found)
 
 
@@ -203,10 +247,12 @@ def _why_pending(sessions: sessionmaker[Session], settings: Settings, prepared: 
 
 def _hints(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> CostHints:
     datasets = [facts(row) for row in {row.id: row for row in prepared.datasets.values()}.values()]
+    if prepared.submit.kind != "train":
+        return hints(prepared.engine, prepared.submit.kind, prepared.resolution, datasets, None)
     tensors = prepared.inventory
     if prepared.base is None:
         tensors = _listed(sessions, settings, prepared)
-    found = hints(prepared.engine, prepared.resolution, datasets, tensors)
+    found = hints(prepared.engine, "train", prepared.resolution, datasets, tensors)
     if prepared.base is not None and prepared.start.mode == "resume":
         # The checkpoints to come are like the one that it goes on from.
         update = {"parameters": prepared.base.base.facts.parameters, "checkpoint_bytes": prepared.base.row.size}

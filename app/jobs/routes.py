@@ -15,6 +15,7 @@ from app.engines.registry import ENGINES
 from app.jobs import (
     bundle,
     checkpoints,
+    files,
     leaves,
     logs,
     preparation,
@@ -22,6 +23,7 @@ from app.jobs import (
     replicas,
     service,
     submission,
+    tasks,
     timeline,
     transitions,
     uploads,
@@ -35,6 +37,8 @@ from app.wire.jobs import (
     Event,
     JobDetail,
     JobDiff,
+    JobFile,
+    JobKind,
     JobPage,
     JobState,
     JobSubmit,
@@ -103,7 +107,7 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
             return Ready(identity, None)
     if sent.files:
         places = uploads.take_in(state.sessions, state.settings, store, sent.files, submit.engine)
-        config = uploads.refer(preparation.find_engine(submit.engine), submit.config, places)
+        config = uploads.refer(preparation.find_engine(submit.engine), submit.kind, submit.config, places)
         submit = submit.model_copy(update={"config": config})
         identity = identity.with_config(config)
     prepare = replicas.prepare if submit.replicas > 1 else preparation.prepare
@@ -260,6 +264,22 @@ def download_checkpoint(
     return download(request, store, file.blob_sha256, file_name=file.name)
 
 
+@router.get("/jobs/{job_id}/files")
+def list_files(job_id: JobId, session: ReadSession) -> list[JobFile]:
+    """Files that a job made beside its checkpoints, by name: `model_devi.out`."""
+    service.version(session, job_id)
+    return files.listed(session, job_id)
+
+
+@router.get("/jobs/{job_id}/files/{name}")
+@router.head("/jobs/{job_id}/files/{name}", include_in_schema=False)
+def download_file(request: Request, job_id: JobId, name: str, session: ReadSession, store: Blobs) -> Response:
+    """One of these files, verified before it is sent. Range, If-None-Match and If-Range are honoured."""
+    service.version(session, job_id)
+    file = files.get(session, job_id, name)
+    return download(request, store, file.blob_sha256, file_name=file.name, media_type=file.media_type)
+
+
 @router.get("/jobs/{job_id}/bundle", response_class=StreamingResponse)
 def download_bundle(
     request: Request,
@@ -270,10 +290,12 @@ def download_bundle(
 ) -> Response:
     """All of a job as one zip: configs, provenance, learning curve, environment, log, timeline, checkpoints."""
     job = service.get(session, job_id)
-    files = bundle.members(session, request.app.state.sessions, store, job, which)
+    members = bundle.members(session, request.app.state.sessions, store, job, which)
     name = f"{job.file_stem}-job{job.id}"
     headers = {"Content-Disposition": content_disposition(f"{name}.zip")}
-    return StreamingResponse(bundle.stream(name, job.updated_at, files), media_type="application/zip", headers=headers)
+    return StreamingResponse(
+        bundle.stream(name, job.updated_at, members), media_type="application/zip", headers=headers
+    )
 
 
 @router.get("/engines")
@@ -283,6 +305,10 @@ def list_engines() -> list[EngineView]:
 
 
 @router.get("/engines/{name}/schema")
-def show_schema(name: str) -> dict[str, Any]:
+def show_schema(
+    name: str, kind: Annotated[JobKind, Query(description="Of the configs of which kind of job.")] = "train"
+) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of an engine's config, for editors."""
-    return service.known_engine(name).schema()
+    engine = service.known_engine(name)
+    task = tasks.find(engine, kind)
+    return task.document.model_json_schema() if task else engine.schema()

@@ -26,6 +26,8 @@ class Ending:
     outcome: Outcome
     step: int
     total_steps: int
+    unit: str
+    """What a step is: `step`, `frame`."""
     saved: int
     """Step of the newest checkpoint: the next execution goes on from there."""
     stopping_for: StopFor | None
@@ -58,7 +60,7 @@ def decide(ending: Ending) -> Verdict:
 def all_steps_done(ending: Ending) -> Verdict | None:
     """The work is done, even when a cancellation came at the last moment."""
     if ending.outcome == "completed" and ending.step >= ending.total_steps:
-        return Verdict("completed", "completed", f"completed after {ending.step} steps")
+        return Verdict("completed", "completed", f"completed after {ending.step} {ending.unit}s")
     return None
 
 
@@ -68,7 +70,7 @@ def done_too_early(ending: Ending) -> Verdict | None:
         return None
     cause = Cause(
         failure="protocol",
-        message=f"the trainer said it was done at step {ending.step} of {ending.total_steps}",
+        message=f"the trainer said it was done at {ending.unit} {ending.step} of {ending.total_steps}",
         step=ending.step,
         hint="Worker and server may be of different versions.",
     )
@@ -80,7 +82,7 @@ def cancelled(ending: Ending) -> Verdict | None:
     if ending.stopping_for != "cancel":
         return None
     attempt: Literal["lost", "cancelled"] = "lost" if ending.outcome == "lost" else "cancelled"
-    return Verdict(attempt, "cancelled", f"cancelled at step {ending.step}", ending.cause)
+    return Verdict(attempt, "cancelled", f"cancelled at {ending.unit} {ending.step}", ending.cause)
 
 
 def would_fail_again(ending: Ending) -> Verdict | None:
@@ -90,7 +92,7 @@ def would_fail_again(ending: Ending) -> Verdict | None:
     cause = ending.cause or Cause(failure="library", message="the trainer failed without saying why", step=ending.step)
     if cause.failure in RETRIED:
         return None
-    return Verdict("failed", "failed", f"failed at step {ending.step}: {cause.message}", cause)
+    return Verdict("failed", "failed", f"failed at {ending.unit} {ending.step}: {cause.message}", cause)
 
 
 def paused(ending: Ending) -> Verdict | None:
@@ -99,7 +101,7 @@ def paused(ending: Ending) -> Verdict | None:
         return None
     lost = "" if ending.saved >= ending.step else f"; it will go on from step {ending.saved}, the last that was saved"
     why = f" ({ending.cause.message})" if ending.cause else ""
-    return Verdict(_attempt_state(ending), "paused", f"paused at step {ending.step}{lost}{why}", ending.cause)
+    return Verdict(_attempt_state(ending), "paused", f"paused at {ending.unit} {ending.step}{lost}{why}", ending.cause)
 
 
 def tried_too_often(ending: Ending) -> Verdict | None:
@@ -117,7 +119,7 @@ def worker_had_to_go(ending: Ending) -> Verdict | None:
     """A worker that shuts down gives its jobs back; that is no fault of theirs and does not count."""
     if _counts(ending):
         return None
-    return Verdict("interrupted", "queued", f"interrupted at step {ending.step}, queued again")
+    return Verdict("interrupted", "queued", f"interrupted at {ending.unit} {ending.step}, queued again")
 
 
 def try_again(ending: Ending) -> Verdict:

@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session, load_only
 from app.engines import registry
 from app.engines.base import Engine
 from app.errors import Invalid, NotFound
-from app.jobs import leaves, provenance
+from app.jobs import files, leaves, provenance, subjects, tasks
 from app.tables import Attempt, Job
 from app.wire.jobs import AttemptView, JobDetail, JobDiff, JobPage, JobView, Progress
 from app.wire.problems import Problem
-from app.wire.system import EngineView
+from app.wire.system import EngineView, TaskView
 
 LISTED = (
     Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
@@ -142,6 +142,8 @@ def detail(session: Session, job: Job) -> JobDetail:
             "plan": job.plan,
             "inheritance": provenance.words(session, job),
             "weight_check": job.weight_check,
+            "files": files.listed(session, job.id),
+            "models": subjects.views(session, job.id),
         }
     )
 
@@ -165,6 +167,7 @@ def progress(job: Job) -> Progress:
     return Progress(
         step=job.step,
         total_steps=job.total_steps,
+        unit=tasks.unit(job),
         phase=job.phase,
         steps_per_s=job.steps_per_s,
         eta_s=eta_s if job.state == "running" else None,
@@ -213,6 +216,10 @@ def engine_view(engine: Engine) -> EngineView:
         version=installed_version(engine.library),
         headline=list(engine.headline()),
         learning_curve_name=engine.learning_curve_name(),
+        tasks=[
+            TaskView(kind=kind, title=task.title, unit=task.unit, headline=list(task.headline()))
+            for kind, task in engine.tasks.items()
+        ],
     )
 
 

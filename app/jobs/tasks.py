@@ -21,7 +21,6 @@ from app.wire.problems import Notice, Problem
 
 _OF_TRAININGS = {
     "start": "starts from no base",
-    "replicas": "has no replicas",
     "checkpoints": "writes no checkpoints",
     "on_existing": "is never gone on from",
 }
@@ -48,6 +47,12 @@ def unit(job: Job) -> str:
     """Return what a step of a job is."""
     task = registry.task(job.engine, job.kind)
     return task.unit if task else "step"
+
+
+def amount(job: Job) -> str:
+    """Return in words what is to be done, and from which seed, if anything is drawn: `10 frames`."""
+    seed = f", seed {job.seed}" if job.seeds or job.kind == "train" else ""
+    return f"{job.total_steps} {unit(job)}s{seed}"
 
 
 def file_stem(engine: Engine, kind: str, name: str, config: Mapping[str, Any], seed: int, digest: str) -> str:

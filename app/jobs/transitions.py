@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.auth import hash_token, new_token, superseded
 from app.errors import Conflict, NotFound
-from app.jobs import checkpoints, queueing
+from app.jobs import checkpoints, queueing, tasks
 from app.jobs.beginning import Beginning
 from app.jobs.rules import Ending, Outcome, StopFor, Verdict, decide
 from app.jobs.timeline import tell
@@ -49,7 +49,7 @@ def enqueue(session: Session, job: Job) -> None:
     job.state, job.attempt, job.queued_at, job.rung_at = "queued", 0, now(), now()
     session.add(job)
     session.flush()
-    tell(session, job.id, "submitted", f"submitted and queued: {job.total_steps} steps, seed {job.seed}")
+    tell(session, job.id, "submitted", f"submitted and queued: {tasks.amount(job)}")
     ring_after_commit(session, job.engine, job.id, 1)
 
 
@@ -165,6 +165,7 @@ def end(
         outcome=outcome,
         step=step,
         total_steps=job.total_steps,
+        unit=tasks.unit(job),
         saved=newest,
         stopping_for=_stopping_for(job),
         cause=cause,

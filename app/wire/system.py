@@ -32,6 +32,15 @@ class LoginLink(View):
     expires_at: datetime
 
 
+class TaskView(View):
+    """A kind of job beside train."""
+
+    kind: str
+    title: str
+    unit: str = Field(description="What one of its steps is: `frame`.")
+    headline: list[str] = Field(description="Metric keys worth a column, most important first.")
+
+
 class EngineView(View):
     """An engine that jobs can be submitted for."""
 
@@ -41,6 +50,7 @@ class EngineView(View):
     version: str
     headline: list[str] = Field(description="Metric keys worth a column, most important first.")
     learning_curve_name: str
+    tasks: list[TaskView] = Field(default=[], description="What it does beside training.")
 
 
 class WorkerView(View):
