@@ -86,7 +86,7 @@ def _digests(session: Session, job_id: int) -> dict[str, str]:
 def _unused(sessions: sessionmaker[Session], store: BlobStore, *, dry_run: bool) -> Removed:
     """Remove blobs to which no row refers."""
     with reading(sessions) as session:
-        found = dict(session.execute(select(Blob.sha256, Blob.size).where(*_nobodys())).tuples().all())
+        found = dict(session.execute(select(Blob.sha256, Blob.size).where(*_nobodys())).all())
     if not dry_run:
         removed: set[str] = set()
         for batch in _batches(list(found)):
