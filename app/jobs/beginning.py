@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.artifacts.store import BlobStore
 from app.jobs import checkpoints
+from app.jobs.exactness import Begin
 from app.tables import BaseModel, Job
 from app.wire.jobs import CheckpointFile, Start
 from app.wire.transfer import TransferPlan
@@ -19,8 +20,16 @@ class Beginning:
     step: int = 0
     words: str = "from the start"
     checkpoint: CheckpointGrant | None = None
+    """Of the job, or of the base that it resumes, which has no state beside weights and optimizer."""
     base: BaseGrant | None = None
     plan: TransferPlan | None = None
+
+    @property
+    def kind(self) -> Begin:
+        """What it is, for the timeline."""
+        if self.checkpoint is None:
+            return "base" if self.base is not None else "scratch"
+        return "checkpoint" if any(file.role == "state" for file in self.checkpoint.files) else "weights"
 
 
 def find(session: Session, store: BlobStore, job_id: int) -> Beginning:

@@ -18,7 +18,7 @@ from app.jobs import leaves, provenance, service, subjects, tasks, transitions
 from app.jobs.comparison_reading import compare, recorded_library
 from app.jobs.preparation import find_engine
 from app.jobs.submission import SubmitRequest, find_repeated
-from app.jobs.timeline import tell
+from app.jobs.timeline import tell, touch
 from app.settings import Settings
 from app.tables import BaseModel, Event, Job, JobDataset, JobLeaf
 from app.wire.comparison import Comparison, Reproduce
@@ -165,7 +165,7 @@ def conclude(sessions: sessionmaker[Session], _: Settings) -> int:
 def summaries(session: Session, job_ids: Iterable[int]) -> dict[int, str]:
     """Return in words what came of reproductions, by job; of those that have a verdict."""
     query = select(Event.job_id, Event.message).where(Event.job_id.in_(job_ids), Event.kind == "reproduction")
-    return {row.job_id: row.message for row in session.execute(query)}
+    return {row.job_id: row.message for row in session.execute(query.order_by(Event.id))}
 
 
 def _due(session: Session) -> list[tuple[int, int]]:
@@ -190,5 +190,6 @@ def _record(session: Session, job_id: int, found: Comparison) -> bool:
     if cast("CursorResult[Any]", changed).rowcount != 1:
         return False
     told = found.model_dump(mode="json", include={"verdict", "steps", "checkpoints", "divergence", "fingerprint"})
+    touch(session, found.left.job)  # it is shown as proof there
     tell(session, job_id, "reproduction", found.summary, data={"job": found.left.job} | told)
     return True

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, load_only
 from app.engines import registry
 from app.engines.base import Engine
 from app.errors import Invalid, NotFound
-from app.jobs import files, leaves, provenance, subjects, tasks
+from app.jobs import exactness_reading, files, leaves, provenance, subjects, tasks
 from app.tables import Attempt, Job
 from app.wire.jobs import AttemptView, JobDetail, JobDiff, JobPage, JobView, Progress
 from app.wire.problems import Problem
@@ -142,6 +142,7 @@ def detail(session: Session, job: Job) -> JobDetail:
             "plan": job.plan,
             "inheritance": provenance.words(session, job),
             "weight_check": job.weight_check,
+            "exactness": exactness_reading.of(session, job),
             "files": files.listed(session, job.id),
             "models": subjects.views(session, job.id),
         }

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.auth import hash_token, new_token, superseded
 from app.errors import Conflict, NotFound
-from app.jobs import checkpoints, queueing, tasks
+from app.jobs import checkpoints, queueing, refusals, tasks
 from app.jobs.beginning import Beginning
 from app.jobs.rules import Ending, Outcome, StopFor, Verdict, decide
 from app.jobs.timeline import tell
@@ -29,8 +29,6 @@ from app.wire.worker import ClaimRequest
 
 WAITING = frozenset({"checking", "queued", "paused"})
 ACTIVE = frozenset({"running", "stopping"})
-HOPELESS = frozenset({"configuration", "data"})
-"""Failure classes that a retry would only meet again."""
 IDLE = {"phase": None, "steps_per_s": None, "stop_how": None, "stop_reason": None, "stop_for": None}
 """What a job without a running attempt looks like."""
 
@@ -144,7 +142,14 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
     session.add(attempt)
     session.flush()
     message = f"taken by {worker.name} on {worker.host}, {beginning.words}"
-    tell(session, request.job_id, "claimed", message, attempt=request.attempt, data={"worker": worker.name})
+    tell(
+        session,
+        request.job_id,
+        "claimed",
+        message,
+        attempt=request.attempt,
+        data={"worker": worker.name, "begin": beginning.kind},
+    )
     return Claimed(session.get_one(Job, request.job_id, populate_existing=True), attempt, token)
 
 
@@ -285,7 +290,7 @@ def pause(session: Session, job_id: int, *, reason: str) -> None:
     if job.state in FINAL_STATES:
         raise Conflict(f"job {job_id} is {job.state}: there is nothing to pause", code="job-finished")
     if job.state == "stopping" and job.stop_for != "pause":
-        raise _being_cancelled(job)
+        raise refusals.being_cancelled(job)
 
 
 def resume(session: Session, job_id: int, *, reason: str) -> None:
@@ -302,7 +307,7 @@ def resume(session: Session, job_id: int, *, reason: str) -> None:
     if job.state == "paused":
         _go_on(session, job, "resumed", f"resumed: {reason}")
     elif job.state == "stopping" and job.stop_for != "pause":
-        raise _being_cancelled(job)
+        raise refusals.being_cancelled(job)
     elif job.state == "stopping":
         message = f"job {job_id} is still writing the checkpoint for its pause"
         raise Conflict(message, code="still-stopping", hint="Resume it as soon as it is paused.")
@@ -321,35 +326,18 @@ def retry(session: Session, job_id: int, beginning: Beginning, *, force: bool, r
             have run. `would-fail-again`: its configuration or data were wrong, and not `force`.
     """
     job = _locked(session, job_id)
-    _check_retriable(job, force=force)
+    refusals.check_retriable(job, force=force)
     words = f"queued again: {reason}, {beginning.words}"
-    _go_on(session, job, "retried", words, step=beginning.step, reproduction=None)
-
-
-def _check_retriable(job: Job, *, force: bool) -> None:
-    if job.state not in FINAL_STATES:
-        hint = "A paused job is resumed." if job.state == "paused" else "Only what failed or was cancelled is retried."
-        raise Conflict(f"job {job.id} is {job.state}: there is nothing to retry", code="not-ended", hint=hint)
-    if job.state == "completed":
-        message = f"job {job.id} is completed: all its {job.total_steps} steps are done"
-        raise Conflict(message, code="job-finished", hint="Extend it to more steps, or reproduce it.")
-    if _awaits_plan(job):
-        message = f"job {job.id} ended before it was known what its model takes from its base: it could never have run"
-        raise Conflict(message, code="never-planned", hint=f"Submit it again: `cairn clone {job.id}`.")
-    failure = (job.cause or {}).get("failure")
-    if failure in HOPELESS and not force:
-        why = (job.cause or {}).get("message")
-        raise Conflict(
-            f"job {job.id} failed for its {failure} ({why}): as it is, it would fail again",
-            code="would-fail-again",
-            hint=f"Submit it with a change: `cairn clone {job.id} --set KEY=VALUE`. To try it all the same: `force`.",
-        )
+    _go_on(session, job, "retried", words, step=beginning.step)
+    # What was said about equal runs was said about how they ended; once both have ended again, it is said anew.
+    pair = Job.reproduction.is_not(None), or_(Job.id == job_id, Job.reproduces_id == job_id)
+    session.execute(update(Job).where(*pair).values(reproduction=None, version=Job.version + 1))
 
 
 def _go_on(session: Session, job: Job, kind: str, words: str, **changes: Any) -> None:
     """Let a job that somebody held wait again; `job` is locked. What its executions died of before counts no more."""
     values: dict[str, Any] = IDLE | {"forgiven": job.attempt, "not_before": None, "cause": None, "ended_at": None}
-    if _awaits_plan(job):
+    if refusals.awaits_plan(job):
         values |= {"state": "checking"}
     else:
         values |= {"state": "queued", "queued_at": now(), "rung_at": now()}
@@ -357,10 +345,6 @@ def _go_on(session: Session, job: Job, kind: str, words: str, **changes: Any) ->
     swapped = _swap(session, job.id, {job.state}, values=values | changes)
     assert swapped, f"job {job.id} changed under its own lock"
     tell(session, job.id, kind, words)
-
-
-def _awaits_plan(job: Job) -> bool:
-    return job.inventory_errand_id is not None and job.plan is None
 
 
 def _stopping(why: StopFor, how: str, reason: str) -> dict[str, str]:
@@ -373,13 +357,6 @@ def _locked(session: Session, job_id: int) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job
-
-
-def _being_cancelled(job: Job) -> Conflict:
-    message = f"job {job.id} is being cancelled: {job.stop_reason}"
-    return Conflict(
-        message, code="being-cancelled", hint="Once it is cancelled, it can be retried from its checkpoint."
-    )
 
 
 def _swap(session: Session, job_id: int, states: Collection[str], *conditions: Any, values: Mapping[str, Any]) -> bool:
