@@ -1,13 +1,12 @@
 """What an execution begins with: the job's own newest checkpoint, else its base, else nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
 from app.artifacts.store import BlobStore
-from app.jobs import checkpoints
-from app.jobs.exactness import Begin
-from app.tables import BaseModel, Job
+from app.jobs import checkpoints, intact
+from app.tables import BaseModel, Checkpoint, Job
 from app.wire.jobs import CheckpointFile, Start
 from app.wire.transfer import TransferPlan
 from app.wire.worker import BaseGrant, CheckpointGrant
@@ -20,21 +19,21 @@ class Beginning:
     step: int = 0
     words: str = "from the start"
     checkpoint: CheckpointGrant | None = None
-    """Of the job, or of the base that it resumes, which has no state beside weights and optimizer."""
     base: BaseGrant | None = None
     plan: TransferPlan | None = None
-
-    @property
-    def kind(self) -> Begin:
-        """What it is, for the timeline."""
-        if self.checkpoint is None:
-            return "base" if self.base is not None else "scratch"
-        return "checkpoint" if any(file.role == "state" for file in self.checkpoint.files) else "weights"
+    warning: str | None = None
+    """Which newer checkpoints could not be used, and what is wrong with them."""
+    damaged: frozenset[str] = frozenset()
+    """Digests of their files that are missing or changed."""
 
 
 def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
     """Return what the next execution of a job begins with. Looking for its checkpoint may hash files."""
-    own = checkpoints.newest_good(session, store, job_id)
+    search = intact.newest_good(session, store, job_id)
+    return replace(_begin(session, job_id, search.good), warning=search.warning, damaged=search.damaged)
+
+
+def _begin(session: Session, job_id: int, own: Checkpoint | None) -> Beginning:
     if own is not None:
         grant = CheckpointGrant(step=own.step, files=checkpoints.file_views(own))
         return Beginning(own.step, f"from the checkpoint of step {own.step}", grant)

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore
-from app.jobs import checkpoints, files, logs, metric_export, metric_reading, service, timeline
+from app.jobs import files, intact, logs, metric_export, metric_reading, service, timeline
 from app.jobs.provenance import provenance
 from app.tables import Attempt, Checkpoint, Job
 
@@ -89,7 +89,7 @@ def _chosen(session: Session, store: BlobStore, job_id: int, which: Which) -> It
         # A step that was reached twice is there once: as the newest attempt left it.
         rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id))
         return {row.step: row for row in rows}.values()
-    newest = checkpoints.newest_good(session, store, job_id) if which == "latest" else None
+    newest = intact.newest_good(session, store, job_id).good if which == "latest" else None
     return [newest] if newest is not None else []
 
 

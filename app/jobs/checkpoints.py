@@ -100,14 +100,6 @@ def newest_step(session: Session, job_id: int) -> int:
     return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id)) or 0
 
 
-def newest_good(session: Session, store: BlobStore, job_id: int) -> Checkpoint | None:
-    """Return the newest checkpoint of a job whose every file is there with the right bytes."""
-    for checkpoint in session.scalars(_newest_first(job_id)):
-        if all(store.intact(file.blob_sha256) for file in checkpoint.files):
-            return checkpoint
-    return None
-
-
 def listed(session: Session, job_id: int) -> list[wire.CheckpointView]:
     """Return a job's checkpoints, newest step first."""
     return [view(row) for row in session.scalars(_newest_first(job_id))]

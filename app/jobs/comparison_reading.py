@@ -18,6 +18,9 @@ from app.jobs.series import Series, concatenate
 from app.tables import Attempt, Event, Job, MetricBlock, MetricChunk
 from app.wire.comparison import Comparison, EnvironmentDifference, Side
 
+Execution = tuple[int, int]
+"""Job and number of an attempt: of the job that is compared, or of a twin that it goes on from."""
+
 BLOCKS_AT_ONCE = 8
 """Blocks that are fetched together: two megabytes."""
 
@@ -136,24 +139,27 @@ class Run:
         return pure.Fingerprints(cast("Any", beginning), checkpoints, generators)
 
     def _told(self, *kinds: str) -> Iterator[tuple[Span, str, dict[str, Any]]]:
-        """Yield what the timeline has of some kinds, oldest first, with the attempt that it is of."""
-        counting = {span.number: span for span in self.spans}
-        query = select(Event.kind, Event.attempt, Event.data).where(Event.job_id == self.job.id, Event.kind.in_(kinds))
-        for kind, attempt, data in self.session.execute(query.order_by(Event.id)):
-            if attempt in counting:
-                yield counting[attempt], kind, data
-
-    def environments(self) -> dict[int, dict[str, Any]]:
-        """Return what each attempt ran on, by number, oldest first; attempts that did not tell are left out."""
-        rows = self.session.execute(
-            select(Attempt.number, Attempt.environment).where(Attempt.job_id == self.job.id).order_by(Attempt.number)
+        """Yield what the timelines have of some kinds, oldest first, with the attempt that it is of."""
+        counting = {(span.job_id, span.number): span for span in self.spans}
+        query = select(Event.job_id, Event.attempt, Event.kind, Event.data).where(
+            Event.job_id.in_({span.job_id for span in self.spans}), Event.kind.in_(kinds)
         )
-        return {number: environment for number, environment in rows if environment}
+        for job_id, attempt, kind, data in self.session.execute(query.order_by(Event.id)):
+            if (job_id, attempt) in counting:
+                yield counting[job_id, attempt], kind, data
 
-    def attempt_of(self, step: int | None) -> int | None:
-        """Return the number of the attempt whose values count at a step; of the newest without a step."""
-        found = [span.number for span in self.spans if step is None or span.start < step <= span.last]
-        return found[-1] if found else None
+    def environments(self) -> dict[Execution, dict[str, Any]]:
+        """Return what each attempt ran on, oldest first; attempts that did not tell are left out."""
+        ids = [span.attempt_id for span in self.spans]
+        query = select(Attempt.id, Attempt.environment).where(Attempt.id.in_(ids))
+        known = {row.id: row.environment for row in self.session.execute(query)}
+        told = {(span.job_id, span.number): known.get(span.attempt_id) for span in self.spans}
+        return {execution: environment for execution, environment in told.items() if environment}
+
+    def attempt_of(self, step: int | None) -> Execution | None:
+        """Return the attempt whose values count at a step; the newest without a step."""
+        found = [span for span in self.spans if step is None or span.start < step <= span.last]
+        return (found[-1].job_id, found[-1].number) if found else None
 
     def spec(self) -> dict[str, Any]:
         """Return what, besides its config, decides what the job trains."""
@@ -205,31 +211,29 @@ def _followed(blocks: Iterator[Series], waiting: Series | None) -> Iterator[Seri
 def _environments(left: Run, right: Run, step: int | None) -> EnvironmentDifference | None:
     """Return what the attempts that made a step, else the newest that told, ran on differs in."""
     ours, theirs = _environment(left, step), _environment(right, step)
-    return _between(left, ours, right, theirs) if ours and theirs else None
+    return _between(ours, theirs) if ours and theirs else None
 
 
-def _environment(run: Run, step: int | None) -> tuple[int, dict[str, Any]] | None:
+def _environment(run: Run, step: int | None) -> tuple[Execution, dict[str, Any]] | None:
     known = run.environments()
-    number = run.attempt_of(step)
-    if step is None and number not in known:
-        number = max(known, default=None)
-    return (number, known[number]) if number is not None and number in known else None
+    execution = run.attempt_of(step)
+    if step is None and execution not in known:
+        execution = next(reversed(known), None)
+    return (execution, known[execution]) if execution in known else None
 
 
 def _moves(run: Run) -> Iterator[EnvironmentDifference]:
     for before, after in pairwise(run.environments().items()):
-        found = _between(run, before, run, after)
+        found = _between(before, after)
         if found.differences:
             yield found
 
 
-def _between(
-    left: Run, ours: tuple[int, dict[str, Any]], right: Run, theirs: tuple[int, dict[str, Any]]
-) -> EnvironmentDifference:
+def _between(ours: tuple[Execution, dict[str, Any]], theirs: tuple[Execution, dict[str, Any]]) -> EnvironmentDifference:
     return EnvironmentDifference(
-        left_job=left.job.id,
-        left_attempt=ours[0],
-        right_job=right.job.id,
-        right_attempt=theirs[0],
+        left_job=ours[0][0],
+        left_attempt=ours[0][1],
+        right_job=theirs[0][0],
+        right_attempt=theirs[0][1],
         differences=pure.differing(ours[1], theirs[1]),
     )

@@ -25,6 +25,8 @@ WINDOW_ROWS = 16_384
 class Span:
     """How far one attempt counts: its values stand up to `last`, where a later attempt took over."""
 
+    job_id: int
+    """The job itself, or a twin that it goes on from."""
     attempt_id: int
     number: int
     start: int
@@ -33,15 +35,26 @@ class Span:
 
 
 def spans(session: Session, job_id: int) -> list[Span]:
-    """Return what counts of each attempt, oldest first: from its start step on, the newest attempt wins."""
-    rows = session.execute(
-        select(Attempt.id, Attempt.number, Attempt.start_step).where(Attempt.job_id == job_id).order_by(Attempt.number)
-    ).all()
+    """Return what counts of each attempt, oldest first: from its start step on, the newest attempt wins.
+
+    The history of a job that goes on from a twin begins with that of the twin.
+    """
     found: list[Span] = []
     last = FAR
-    for attempt_id, number, start_step in reversed(rows):
-        found.append(Span(attempt_id, number, start_step, last))
-        last = min(last, start_step)
+    at: int | None = job_id
+    while at is not None:
+        attempts = select(Attempt.id, Attempt.number, Attempt.start_step).where(Attempt.job_id == at)
+        own = session.execute(attempts.order_by(Attempt.number)).all()
+        for attempt_id, number, start_step in reversed(own):
+            found.append(Span(at, attempt_id, number, start_step, last))
+            last = min(last, start_step)
+        twin_id, step = session.execute(select(Job.continues_id, Job.step).where(Job.id == at)).one_or_none() or (
+            None,
+            0,
+        )
+        if not own:  # before its first execution, a job stands where it will go on from
+            last = min(last, step)
+        at = twin_id
     return found[::-1]
 
 

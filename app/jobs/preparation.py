@@ -217,11 +217,6 @@ def _foreign_data(engine: Engine, uses: Iterable[DataUse], datasets: Mapping[str
             yield Problem(code="wrong-engine", message=message, pointer=use.pointer)
 
 
-def check(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit) -> Check:
-    """Say what a submission would become, and what it would take. Waits and raises as `prepare`."""
-    return checked(sessions, settings, prepare(sessions, settings, store, submit))
-
-
 def checked(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Check:
     """Say what a prepared submission would become, and what it would take."""
     base, resolution = prepared.base, prepared.resolution

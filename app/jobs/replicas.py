@@ -65,9 +65,8 @@ def root_of(root: int, number: int) -> int:
     return derive(root, f"replica.{number}")
 
 
-def check(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, submit: JobSubmit) -> Check:
-    """Say what the first replica of a submission would become, and which root seed every one would have."""
-    group = prepare(sessions, settings, store, submit)
+def checked(sessions: sessionmaker[Session], settings: Settings, group: PreparedGroup) -> Check:
+    """Say what the first replica would become, and which root seed every one would have."""
     answer = preparation.checked(sessions, settings, group.members[0])
     roots = [one.resolution.seed for one in group.members]
     return answer.model_copy(update={"group_seed": group.root, "replica_seeds": roots})

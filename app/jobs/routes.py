@@ -16,6 +16,7 @@ from app.jobs import (
     bundle,
     checkpoints,
     files,
+    intake,
     leaves,
     logs,
     preparation,
@@ -110,39 +111,44 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
         config = uploads.refer(preparation.find_engine(submit.engine), submit.kind, submit.config, places)
         submit = submit.model_copy(update={"config": config})
         identity = identity.with_config(config)
-    prepare = replicas.prepare if submit.replicas > 1 else preparation.prepare
-    return Ready(identity, prepare(state.sessions, state.settings, store, submit))
+    prepared = intake.prepare(state.sessions, state.settings, store, submit)
+    intake.foresee(state.sessions, store, prepared)  # hashes now what is looked at again under the write lock
+    return Ready(identity, prepared)
 
 
 @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_BODY, responses={200: {"model": JobDetail}})
-def submit_job(response: Response, ready: Annotated[Ready, Depends(_made_ready)], session: WriteSession) -> JobDetail:
+def submit_job(
+    response: Response, ready: Annotated[Ready, Depends(_made_ready)], session: WriteSession, store: Blobs
+) -> JobDetail:
     """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known.
+
+    When the same training is here already, `on_existing` decides: 200 with that job, whose `weight_check` then says
+    why; 201 with a new one, which may go on from its checkpoint; or 409.
 
     As a form: `config` is the input document, each `data` file becomes a dataset, and the config's paths may name the
     systems in them as they lay on your disk. With `replicas` the answer is the first of them, and `Link` names the group.
     """
     if ready.prepared is None:
-        job, new = submission.find_repeated(session, ready.identity), False
+        job = submission.find_repeated(session, ready.identity)
         assert job is not None, "jobs are never deleted"
-    elif isinstance(ready.prepared, replicas.PreparedGroup):
-        job, new = replicas.create(session, ready.prepared, ready.identity)
+        answer = intake.Answer(job, new=False)
     else:
-        job, new = submission.create(session, ready.prepared, ready.identity)
-    response.status_code = 201 if new else 200
+        answer = intake.accept(session, store, ready.prepared, ready.identity)
+    job = answer.job
+    response.status_code = 201 if answer.new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     if job.group_id is not None:
         response.headers["Link"] = f'</api/v1/groups/{job.group_id}>; rel="group"'
     response.headers["ETag"] = etag(job.id, job.version)
-    return service.detail(session, job)
+    detail = service.detail(session, job)
+    return detail.model_copy(update={"weight_check": answer.reused}) if answer.reused else detail
 
 
 @router.post("/configs/resolve", openapi_extra=SUBMIT_BODY)
 def resolve_config(request: Request, sent: Submission, store: Blobs) -> Check:
     """Say what a submission would become, without submitting it: the same path, the same answers."""
     state = request.app.state
-    submit = validated(sent)
-    check = replicas.check if submit.replicas > 1 else preparation.check
-    return check(state.sessions, state.settings, store, submit)
+    return intake.check(state.sessions, state.settings, store, validated(sent))
 
 
 @router.get("/jobs")

@@ -141,6 +141,8 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
     )
     session.add(attempt)
     session.flush()
+    if beginning.warning:
+        tell(session, request.job_id, "damaged", beginning.warning, attempt=request.attempt)
     message = f"taken by {worker.name} on {worker.host}, {beginning.words}"
     tell(
         session,

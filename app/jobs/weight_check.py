@@ -20,6 +20,9 @@ class Twin:
     total_steps: int
     checkpoints: int = 0
     """How many it has."""
+    newest: int | None = None
+    """The step of the newest of them."""
+    group: int | None = None
     files: tuple[TwinFile, ...] = ()
     """Those that were hashed again, newest first."""
 

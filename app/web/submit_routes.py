@@ -12,7 +12,7 @@ from app.auth import CurrentUser
 from app.datasets import service as datasets
 from app.db import ReadSession
 from app.engines import registry
-from app.jobs import preparation
+from app.jobs import intake
 from app.jobs import service as jobs
 from app.jobs.reading import Submission, validated
 from app.models import service as models
@@ -78,7 +78,7 @@ def model_words(model: ModelView) -> str:
 def check(request: Request, _: CurrentUser, sent: Submission, store: Blobs) -> dict[str, Any]:
     """Say what a submission would become: HTML for the open page, and what its script has to know of it."""
     state = request.app.state
-    found = preparation.check(state.sessions, state.settings, store, validated(sent))
+    found = intake.check(state.sessions, state.settings, store, validated(sent))
     part = CheckPart(
         check=found,
         rows=tree.rows(found.config, found.origins),
