@@ -1,6 +1,7 @@
 """Workers: who they are, and who is alive."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound
 from app.settings import Settings
-from app.tables import Attempt, Worker
+from app.tables import Attempt, Job, Worker
 from app.tables.base import now
 from app.wire.system import WorkerView
 from app.wire.worker import PROTOCOL_VERSION, Hello, Presence, Welcome
@@ -93,6 +94,12 @@ def listed(session: Session, settings: Settings) -> list[WorkerView]:
     jobs = _running(session)
     rows = session.scalars(select(Worker).order_by(Worker.last_seen_at.desc()).limit(200))
     return [_view(row, jobs[row.id], settings) for row in rows]
+
+
+def job_names(session: Session, workers: Sequence[WorkerView]) -> dict[int, str]:
+    """Return the names of the jobs that workers run, by number."""
+    ids = {job for worker in workers for job in worker.jobs}
+    return {row.id: row.name for row in session.execute(select(Job.id, Job.name).where(Job.id.in_(ids)))}
 
 
 def _running(session: Session, worker_id: str | None = None) -> dict[str, list[int]]:

@@ -39,6 +39,12 @@ def newest(session: Session, job_id: int, limit: int = 1000) -> list[wire.Event]
     return [view(row) for row in rows]
 
 
+def newest_of(session: Session, job_id: int, kind: str, limit: int) -> list[wire.Event]:
+    """Return the last events of one kind, newest first."""
+    mine = (Event.job_id == job_id, Event.kind == kind)
+    return [view(row) for row in session.scalars(select(Event).where(*mine).order_by(Event.id.desc()).limit(limit))]
+
+
 def view(row: Event) -> wire.Event:
     """Return what a client reads."""
     return wire.Event(

@@ -66,5 +66,5 @@ def drawings(summary: DatasetSummary) -> Iterable[Histogram]:
 @router.get("/workers")
 def show_workers(request: Request, _: CurrentUser, session: ReadSession) -> Response:
     """The workers, those that are alive first."""
-    workers = fleet.listed(session, request.app.state.settings)
-    return render(request, WorkersPage(workers=sorted(workers, key=lambda worker: not worker.alive)))
+    workers = sorted(fleet.listed(session, request.app.state.settings), key=lambda worker: not worker.alive)
+    return render(request, WorkersPage(workers=workers, names=fleet.job_names(session, workers)))

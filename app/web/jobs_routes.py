@@ -13,13 +13,14 @@ from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
 from app.jobs import checkpoints, logs, reproduction, service, timeline, transitions
-from app.web import plan, tree, words
+from app.web import plan, seeds, tree, words
 from app.web.pages import (
     Filters,
     JobConfigPage,
     JobHistoryPage,
     JobLogPage,
     JobOverviewPage,
+    JobSeedsPage,
     JobsPage,
     JobTransferPage,
     MetricColumn,
@@ -39,6 +40,8 @@ COLUMNS = 3
 LATELY = 8
 LOG_LINES = 2000
 LATEST_LINES = 100
+CHECKPOINTS_LOGGED = 50
+"""Checkpoints whose generators' states are shown."""
 
 
 @router.get("/jobs")
@@ -149,13 +152,12 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: Job
 
 
 def board(job: JobDetail) -> dict[str, Any]:
-    """Return what the charts need to know. Words go with every known metric: one may appear while the page is open."""
-    keys = {*job.progress.latest, *words.KNOWN_METRICS}
-    described = {words.panel_of(key): words.describe(key) for key in keys}
+    """Return what the charts need to know."""
     return {
         "job": job.id,
+        "axis": job.progress.unit,
         "final": job.state in FINAL_STATES,
-        "words": {panel: {"title": known.title, "unit": known.unit} for panel, known in described.items()},
+        "words": words.panels(job.progress.latest),
     }
 
 
@@ -174,6 +176,22 @@ def show_transfer(request: Request, _: CurrentUser, session: ReadSession, job_id
     frame = framed(session, job_id)
     made = frame["job"].plan
     return render(request, JobTransferPage(**frame, parts=plan.parts(made) if made else []))
+
+
+@router.get("/jobs/{job_id}/seeds")
+def show_seeds(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
+    """A job's seeds with what the audit found, and the states of the random generators at its checkpoints."""
+    frame = framed(session, job_id)
+    audit = next(iter(timeline.newest_of(session, job_id, "audit", 1)), None)
+    logged = seeds.generator_rows(timeline.newest_of(session, job_id, "checkpoint", CHECKPOINTS_LOGGED))
+    page = JobSeedsPage(
+        **frame,
+        audit=audit,
+        rows=seeds.rows(frame["job"].seeds, audit),
+        logged=logged,
+        generators=seeds.generators(logged),
+    )
+    return render(request, page)
 
 
 @router.get("/jobs/{job_id}/log")

@@ -3,7 +3,16 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.web import bundle, comparison_routes, data_routes, jobs_routes, models_routes, session_routes, submit_routes
+from app.web import (
+    bundle,
+    comparison_routes,
+    data_routes,
+    groups_routes,
+    jobs_routes,
+    models_routes,
+    session_routes,
+    submit_routes,
+)
 from app.web.pages import ErrorPage
 from app.web.render import render
 from app.wire.problems import ErrorBody
@@ -13,6 +22,7 @@ for part in (
     bundle.router,
     session_routes.router,
     jobs_routes.router,
+    groups_routes.router,
     comparison_routes.router,
     data_routes.router,
     models_routes.router,

@@ -1,5 +1,6 @@
 """What metrics, states, failures and origins are called on the pages."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "failed", "cancelled")
@@ -68,6 +69,21 @@ STAGE_WORDS = {
     "generators": "State of a random generator in the checkpoint",
 }
 
+AUDIT_WORDS = {
+    "own-seed": "Decided by its own seed, and by nothing else",
+    "no-weights": "Has no weights that a seed could decide",
+    "from-base": "All its weights come from the base",
+}
+
+KIND_WORDS = {"train": "Training", "model-devi": "Model deviation"}
+
+DECISION_WORDS = {
+    "scratch": "Trained from its start",
+    "resume": "Goes on from a checkpoint",
+    "reuse": "The one that is here is the answer",
+    "refused": "Refused",
+}
+
 MODEL_STATE_WORDS = {
     "inspecting": "A worker looks into the file",
     "ready": "Jobs can start from it",
@@ -102,6 +118,15 @@ _METRICS = {
     "data_s": MetricWords("Data time per step", "s"),
 }
 
+_DEVIATIONS = {
+    "f": MetricWords("Force deviation", "eV/Å"),
+    "v": MetricWords("Virial deviation", "eV/atom"),
+    "e": MetricWords("Energy deviation", "eV/atom"),
+}
+"""Of the models of an ensemble, frame by frame: `devi/max_f` is the largest of its atoms."""
+
+_OF_THE_ATOMS = {"max": "max", "avg": "mean", "min": "min"}
+
 KNOWN_METRICS = (*(name if name == "lr" else f"train/{name}" for name in _METRICS), "perf/step_s", "perf/data_s")
 """One key of every metric there are words for."""
 
@@ -116,18 +141,39 @@ def name_of(key: str) -> str:
 
 def panel_of(key: str) -> str:
     """Return the chart a metric belongs to, by the rule of `charts/series.ts`."""
+    if key.startswith("devi/"):
+        return f"devi/{_deviating(key)[1]}"
     return f"perf/{name_of(key)}" if key.startswith("perf/") else name_of(key)
+
+
+def _deviating(key: str) -> tuple[str, str]:
+    """Return which of the atoms and which quantity: `devi/max_f` is max, f; `devi/e` is of no atom."""
+    which, _, quantity = name_of(key).rpartition("_")
+    return which, quantity
+
+
+def panels(keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return title and unit by panel, for these metrics and all known ones: one may appear while a page is open."""
+    described = {panel_of(key): describe(key) for key in (*keys, *KNOWN_METRICS)}
+    described |= {f"devi/{quantity}": known for quantity, known in _DEVIATIONS.items()}
+    return {panel: {"title": known.title, "unit": known.unit} for panel, known in described.items()}
 
 
 def describe(key: str) -> MetricWords:
     """Return title and unit of a metric; an unknown one is called what it is called."""
     name = name_of(key)
+    if key.startswith("devi/"):
+        which, quantity = _deviating(key)
+        known = _DEVIATIONS.get(quantity, MetricWords(name))
+        return MetricWords(f"{known.title} {_OF_THE_ATOMS.get(which, which)}".strip(), known.unit)
     return _METRICS.get(name, MetricWords(name))
 
 
 def column_title(key: str) -> str:
     """Return a metric's heading in a narrow column: `F val` for `val/rmse_f`."""
     name = name_of(key)
+    if key.startswith("devi/"):
+        return describe(key).title
     group = key.split("/")[0] if "/" in key else ""
     short = _SHORT.get(name, describe(key).title if name in _METRICS else name)
     return f"{short} {group}".strip()

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 const here = path.dirname(fileURLToPath(import.meta.url));
 const staging = path.join(here, "dist.new");
 const dist = path.join(here, "dist");
-const PAGES = ["main", "jobs", "job", "config", "log", "submit", "upload", "model", "compare"];
+const PAGES = ["main", "jobs", "job", "config", "log", "submit", "upload", "model", "compare", "group"];
 
 /** The options shared by both builds. */
 const common = {

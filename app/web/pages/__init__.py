@@ -1,10 +1,18 @@
 """What each page shows: one frozen dataclass per page is all that its template sees, besides the frame."""
 
-from app.web.pages.base import Frame, Page
+from app.web.pages.base import Control, Frame, Page
 from app.web.pages.check import CheckPart
 from app.web.pages.compare import ComparePage
 from app.web.pages.datasets import DatasetPage, DatasetsPage
-from app.web.pages.job import JobConfigPage, JobHistoryPage, JobLogPage, JobOverviewPage, JobTransferPage
+from app.web.pages.groups import GroupsPage, ReplicasPage
+from app.web.pages.job import (
+    JobConfigPage,
+    JobHistoryPage,
+    JobLogPage,
+    JobOverviewPage,
+    JobSeedsPage,
+    JobTransferPage,
+)
 from app.web.pages.jobs import Filters, JobsPage, MetricColumn
 from app.web.pages.misc import ErrorPage, LoginPage, WorkersPage
 from app.web.pages.models import Architecture, ModelPage, ModelsPage
@@ -15,9 +23,12 @@ PAGES: tuple[type[Page], ...] = (
     JobOverviewPage,
     JobConfigPage,
     JobTransferPage,
+    JobSeedsPage,
     JobLogPage,
     JobHistoryPage,
     ComparePage,
+    GroupsPage,
+    ReplicasPage,
     SubmitPage,
     DatasetsPage,
     DatasetPage,
@@ -38,15 +49,18 @@ __all__ = [
     "Architecture",
     "CheckPart",
     "ComparePage",
+    "Control",
     "DatasetPage",
     "DatasetsPage",
     "ErrorPage",
     "Filters",
     "Frame",
+    "GroupsPage",
     "JobConfigPage",
     "JobHistoryPage",
     "JobLogPage",
     "JobOverviewPage",
+    "JobSeedsPage",
     "JobTransferPage",
     "JobsPage",
     "LoginPage",
@@ -55,6 +69,7 @@ __all__ = [
     "ModelsPage",
     "Offer",
     "Page",
+    "ReplicasPage",
     "SubmitPage",
     "WorkersPage",
 ]

@@ -1,7 +1,8 @@
 """What all pages share."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from app.web.bundle import Bundle
 
@@ -28,6 +29,22 @@ class Page:
     def job_id(self) -> int | None:
         """Return the job whose events this page follows; None: those of all."""
         return None
+
+
+@dataclass(frozen=True)
+class Control:
+    """A button that asks the REST API to do something with what the page shows."""
+
+    path: str
+    """Below the address of the thing: `pause`."""
+    text: str
+    """What stands on it."""
+    title: str
+    """What it means."""
+    said: str
+    """What is said once it was done."""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """What is sent along."""
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from app.web.pages.base import Page
+from app.web.pages.base import Control, Page
 from app.web.plan import Part
+from app.web.seeds import GeneratorRow, SeedRow
 from app.web.tree import Row
 from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
+
+PAUSE = Control(
+    "pause",
+    "Pause",
+    "It writes a checkpoint, frees its place and waits until it is resumed",
+    "The job is asked to pause.",
+)
+RESUME = Control("resume", "Resume", "It is queued, and goes on from its newest checkpoint", "The job goes on.")
+RETRY = Control("retry", "Retry", "It is queued again, and goes on from its newest checkpoint", "Queued again.")
+RETRY_ANYWAY = Control(
+    "retry",
+    "Retry anyway",
+    "Its configuration or data were wrong: unless something else has changed, it will fail again",
+    "Queued again.",
+    {"force": True},
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,25 @@ class JobFrame(Page):
     def final(self) -> bool:
         """Return whether nothing will change any more."""
         return self.job.state in FINAL_STATES
+
+    @property
+    def controls(self) -> Sequence[Control]:
+        """Return what can be asked of the job in its state."""
+        match self.job.state:
+            case "checking" | "queued" | "running":
+                return [PAUSE]
+            case "paused":
+                return [RESUME]
+            case "failed" | "cancelled":
+                hopeless = self.job.cause is not None and self.job.cause.failure in ("configuration", "data")
+                return [RETRY_ANYWAY if hopeless else RETRY]
+            case _:
+                return []
+
+    @property
+    def can_extend(self) -> bool:
+        """Return whether another job may train on from where this one ended."""
+        return self.job.kind == "train" and self.job.progress.step > 0 and (self.final or self.job.state == "paused")
 
     @property
     def commands(self) -> Sequence[tuple[str, str]]:
@@ -103,6 +139,23 @@ class JobTransferPage(JobFrame):
 
     parts: Sequence[Part]
     """The transfer plan by component; empty without one."""
+
+
+@dataclass(frozen=True)
+class JobSeedsPage(JobFrame):
+    """Every seed with what the audit found, and the states of the random generators at checkpoints."""
+
+    template: ClassVar[str] = "job_seeds.html"
+    tab: ClassVar[str] = "seeds"
+
+    audit: Event | None
+    """The newest seed audit, as it stands on the timeline; None before the first."""
+    rows: Sequence[SeedRow]
+    """Every seed."""
+    logged: Sequence[GeneratorRow]
+    """States of the generators by checkpoint, newest first."""
+    generators: Sequence[str]
+    """Names of the generators in that log."""
 
 
 @dataclass(frozen=True)

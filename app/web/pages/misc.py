@@ -1,6 +1,6 @@
 """Workers, signing in, and errors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +19,8 @@ class WorkersPage(Page):
 
     workers: Sequence[WorkerView]
     """Workers, those that are alive first."""
+    names: Mapping[int, str]
+    """Names of the jobs that they run, by number."""
 
     @property
     def title(self) -> str:

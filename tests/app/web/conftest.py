@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.keys import token_file
 from app.settings import Settings
 from app.web import build
-from tests.app.web.seeding import Seeded, seed_all
+from tests.app.web.seeding import Seeded, SeededGroup, seed_all, seed_group
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,12 @@ def assets(shared_dir: Path) -> None:
 def seeded(app: FastAPI, anonymous: TestClient, settings: Settings) -> Seeded:
     """Fill the running application's database."""
     return seed_all(app.state.sessions, settings)
+
+
+@pytest.fixture
+def ensemble(app: FastAPI, seeded: Seeded, settings: Settings) -> SeededGroup:
+    """A group of replicas beside all the rest."""
+    return seed_group(app.state.sessions, settings)
 
 
 @pytest.fixture

@@ -43,11 +43,15 @@ class Seeded:
     running: int
     finetuned: int
     checking: int
-    replica: int
-    """The first of a group: it runs, the others have completed."""
-    deviation: int
-    """A job that compared the models of that group."""
+
+
+@dataclass(frozen=True)
+class SeededGroup:
+    """Ids of a group, of its first replica, which runs, and of a job that compared its models."""
+
     group: int
+    replica: int
+    deviation: int
 
 
 def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
@@ -76,21 +80,30 @@ def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
         prepared("water-fine", config=finetune_config(), start=start_from, tags=["water"]),
         prepared("water-finer", config=finetune_config(), start=start_from),
     ]
-    several = {"config": config(), "name": "water-ensemble", "seed": 7, "replicas": 4}
-    group = replicas.prepare(sessions, at_once, store, JobSubmit.model_validate(several))
     with transaction(sessions) as session:
         jobs = [submission.create(session, *one)[0] for one in submitted]
-        worker = live(session, store, jobs)
-        request = submission.SubmitRequest(document=several, digest=digest_of("group"), key=None)
+        live(session, store, jobs)
+        return Seeded(*(job.id for job in jobs))
+
+
+def seed_group(sessions: sessionmaker[Session], settings: Settings) -> SeededGroup:
+    """Add a group of four replicas to a database that `seed_all` has filled: a worker is there, and data."""
+    store = open_store(settings)
+    document = {"config": config(), "name": "water-ensemble", "seed": 7, "replicas": 4}
+    group = replicas.prepare(sessions, settings, store, JobSubmit.model_validate(document))
+    with transaction(sessions) as session:
+        worker = session.query(Worker).order_by(Worker.last_seen_at.desc()).first()
+        assert worker is not None
+        request = submission.SubmitRequest(document=document, digest=digest_of("group"), key=None)
         first, _ = replicas.create(session, group, request)
         assert first.group_id is not None
         members = session.query(Job).filter(Job.group_id == first.group_id).order_by(Job.replica).all()
         compared = train_group(session, store, encode, members, worker)
-        return Seeded(*(job.id for job in jobs), first.id, compared.id, first.group_id)
+        return SeededGroup(first.group_id, first.id, compared.id)
 
 
-def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> Worker:
-    """Give jobs that were only submitted a past; return the worker that is alive."""
+def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> None:
+    """Give jobs that were only submitted a past."""
     completed, cancelled, failed, hostile, _, running, finetuned, _ = jobs
     workers = [add_worker(session, "gpu-box:4711", gpus=2), add_worker(session, "login-node:99", silent=True)]
     finish(session, store, completed, workers[0], "completed", steps=STEPS)
@@ -107,7 +120,6 @@ def live(session: Session, store: BlobStore, jobs: Sequence[Job]) -> Worker:
     )
     audited(session, running)
     session.flush()
-    return workers[0]
 
 
 NON_FINITE = {

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from app.web import plan, render, tensors, tree, words
+from app.groups import statistics
+from app.web import plan, render, seeds, tensors, tree, words
 from app.web.bundle import Bundle
 from app.web.histograms import draw
 from app.web.pages import (
@@ -20,15 +21,18 @@ from app.web.pages import (
     Architecture,
     CheckPart,
     ComparePage,
+    Control,
     DatasetPage,
     DatasetsPage,
     ErrorPage,
     Filters,
     Frame,
+    GroupsPage,
     JobConfigPage,
     JobHistoryPage,
     JobLogPage,
     JobOverviewPage,
+    JobSeedsPage,
     JobsPage,
     JobTransferPage,
     LoginPage,
@@ -37,6 +41,7 @@ from app.web.pages import (
     ModelsPage,
     Offer,
     Page,
+    ReplicasPage,
     SubmitPage,
     WorkersPage,
 )
@@ -53,6 +58,7 @@ from app.wire.comparison import (
     UnevenMetric,
 )
 from app.wire.datasets import DatasetSummary, DatasetView, Range, SystemSummary
+from app.wire.groups import GroupDetail, GroupView
 from app.wire.jobs import (
     AttemptView,
     Cause,
@@ -61,14 +67,18 @@ from app.wire.jobs import (
     CheckpointView,
     CostHints,
     Event,
+    Exactness,
     JobDetail,
     JobDiff,
+    JobFile,
     JobSubmit,
     LeafDifference,
     LosingCandidate,
     Origin,
     Progress,
     Start,
+    TwinFile,
+    WeightCheck,
 )
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
 from app.wire.problems import ErrorBody, Notice, Problem
@@ -153,8 +163,31 @@ JOB = JobDetail(
     base_sha256="ab" * 32,
     plan=PLAN,
     inheritance=[EVIL],
+    group=4,
+    replica=2,
+    continues=3,
+    exactness=Exactness(exact=False, reasons=[EVIL], proof=[EVIL]),
+    weight_check=WeightCheck(
+        identity="ab" * 32,
+        policy="resume",
+        twins={3: "failed"},
+        checkpoints=[TwinFile(job=3, step=900, intact=False, problem=EVIL), TwinFile(job=3, step=800, intact=True)],
+        decision="resume",
+        summary=EVIL,
+    ),
+    files=[JobFile(name=EVIL, media_type="text/plain", sha256="cd" * 32, md5="ef" * 16, size=1234)],
 )
 EVENT = Event(id=1, job_id=17, at=AT, kind="warning", message=EVIL, attempt=1)
+AUDIT = EVENT.model_copy(
+    update={
+        "kind": "audit",
+        "data": {
+            EVIL: {"key": f"/model/{EVIL}", "seed": 7, "sha256": "ab" * 32, "verdict": "own-seed"},
+            "model.fitting_net": {"key": "/model/fitting_net/seed", "seed": 8, "sha256": None, "verdict": EVIL},
+        },
+    }
+)
+LOGGED = seeds.generator_rows([EVENT.model_copy(update={"data": {"step": 1000, "generators": {EVIL: "ab" * 32}}})])
 CHECKPOINT = CheckpointView(
     id=5,
     job_id=17,
@@ -191,7 +224,10 @@ WORKER = WorkerView(
     name=EVIL,
     host=EVIL,
     engines={"deepmd": EVIL},
-    gpus=[{"name": EVIL, "memory_bytes": 2**34}],
+    gpus=[
+        {"index": 0, "name": EVIL, "memory_bytes": 2**34},
+        {"index": 1, "name": EVIL, "memory_bytes": 2**34, "memory_used_bytes": 2**33, "utilisation": 97},
+    ],
     slots=2,
     busy_slots=1,
     drain=False,
@@ -199,6 +235,9 @@ WORKER = WorkerView(
     jobs=[17],
     first_seen_at=AT,
     last_seen_at=AT,
+)
+SILENT = WORKER.model_copy(
+    update={"alive": False, "jobs": [99], "gpus": [{"index": 0, "name": EVIL, "error": EVIL}], "versions": {EVIL: EVIL}}
 )
 FACTS = BaseFacts(
     engine="deepmd",
@@ -273,6 +312,25 @@ RUNS = Comparison(
     moves=[ENVIRONMENTS],
 )
 
+GROUP = GroupDetail(
+    id=4,
+    name=EVIL,
+    engine="deepmd",
+    seed=42,
+    size=3,
+    created_at=AT,
+    states={"running": 2, "paused": 1},
+    step=100,
+    total_steps=4000,
+    jobs=[JOB, JOB.model_copy(update={"id": 18, "replica": 3}), JOB.model_copy(update={"id": 19, "replica": None})],
+    summary=[
+        statistics.summary("lr", {17: 1e-3, 18: 1e-3}),
+        statistics.summary("val/rmse_e", {17: 0.002}),
+        statistics.summary("train/rmse_f", {17: 0.05, 18: None}),
+    ],
+    deviations=[JOB.model_copy(update={"id": 20, "kind": "model-devi"})],
+)
+
 EXAMPLES: dict[type[Page], Page] = {
     JobsPage: JobsPage(
         jobs=[JOB],
@@ -291,7 +349,7 @@ EXAMPLES: dict[type[Page], Page] = {
         events=[EVENT],
         log=EVIL,
         log_size=30,
-        board={"job": 17, "final": False, "words": {EVIL: {"title": EVIL, "unit": EVIL}}},
+        board={"job": 17, "axis": "step", "final": False, "words": {EVIL: {"title": EVIL, "unit": EVIL}}},
         learning_curve="lcurve.out",
     ),
     JobConfigPage: JobConfigPage(
@@ -303,6 +361,20 @@ EXAMPLES: dict[type[Page], Page] = {
         right=JOB,
         diff=JobDiff(left=17, right=17, same_training=True, values=[DIFFERENCE], origins=[DIFFERENCE]),
         runs=RUNS,
+    ),
+    JobSeedsPage: JobSeedsPage(
+        **FRAME_OF_JOB,
+        audit=AUDIT,
+        rows=seeds.rows(JOB.seeds, AUDIT),
+        logged=LOGGED,
+        generators=seeds.generators(LOGGED),
+    ),
+    GroupsPage: GroupsPage(groups=[GroupView(**dict(GROUP))], older="/groups?cursor=abc"),
+    ReplicasPage: ReplicasPage(
+        group=GROUP,
+        headline=["train/rmse_f"],
+        datasets=[DATASET],
+        board={"group": 4, "final": False, "replicas": [17], "words": {EVIL: {"title": EVIL, "unit": EVIL}}},
     ),
     JobLogPage: JobLogPage(**FRAME_OF_JOB, text=EVIL, size=30),
     JobHistoryPage: JobHistoryPage(**FRAME_OF_JOB, events=[EVENT]),
@@ -329,7 +401,7 @@ EXAMPLES: dict[type[Page], Page] = {
         tensors=LINES,
         components=tensors.components(LINES),
     ),
-    WorkersPage: WorkersPage(workers=[WORKER]),
+    WorkersPage: WorkersPage(workers=[WORKER, SILENT], names={17: EVIL}),
     LoginPage: LoginPage(next=EVIL, problem=EVIL, hint=EVIL),
     ErrorPage: ErrorPage(
         status=422,
@@ -399,7 +471,7 @@ def test_a_page_escapes_whatever_people_and_trainers_wrote(kind: type[Page]) -> 
 
 
 @pytest.mark.parametrize(
-    "kind", [*PAGES, *PARTS, Frame, Filters, MetricColumn, Offer, Architecture], ids=lambda kind: kind.__name__
+    "kind", [*PAGES, *PARTS, Control, Frame, Filters, MetricColumn, Offer, Architecture], ids=lambda kind: kind.__name__
 )
 def test_every_field_of_a_page_is_documented(kind: type) -> None:
     documented = {name for base in kind.__mro__[:-1] for name in documented_names(base)}
@@ -454,6 +526,88 @@ def test_a_job_that_was_never_run_cannot_be_reproduced() -> None:
     assert 'action="/jobs/17/reproduce"' in rendered(same)
     never = dataclasses.replace(same, job=JOB.model_copy(update={"attempt": 0}))
     assert "reproduce" not in rendered(never)
+
+
+@pytest.mark.parametrize(
+    ("state", "offered"),
+    [
+        ("running", {"pause"}),
+        ("queued", {"pause"}),
+        ("checking", {"pause"}),
+        ("paused", {"resume", "extend"}),
+        ("failed", {"retry", "extend"}),
+        ("cancelled", {"retry", "extend"}),
+        ("completed", {"extend"}),
+        ("stopping", set()),
+    ],
+)
+def test_a_job_offers_what_its_state_allows(state: str, offered: set[str]) -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    html = rendered(dataclasses.replace(page, job=JOB.model_copy(update={"state": state})))
+    assert set(re.findall(r'data-call="POST /api/v1/jobs/17/(\w+)"', html)) == offered
+
+
+def test_what_would_fail_again_is_retried_only_by_force() -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    for failure, forced in (("library", False), ("data", True)):
+        cause = Cause.model_validate({"failure": failure, "message": "no frames"})
+        html = rendered(dataclasses.replace(page, job=JOB.model_copy(update={"state": "failed", "cause": cause})))
+        assert ("&#34;force&#34;: true" in html) == forced
+
+
+def test_a_job_that_trains_nothing_is_not_offered_more_steps_or_a_copy() -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    job = JOB.model_copy(update={"state": "completed", "kind": "model-devi"})
+    html = rendered(dataclasses.replace(page, job=job))
+    assert "/extend" not in html
+    assert "/submit?from=17" not in html
+    assert "Model deviation" in html
+
+
+def test_a_job_tells_whether_it_is_exact_and_what_its_weights_were_checked_against() -> None:
+    page = EXAMPLES[JobOverviewPage]
+    assert isinstance(page, JobOverviewPage)
+    html = rendered(page)
+    assert ">not exact</summary>" in html
+    assert "damaged: &lt;script&gt;" in html
+    assert "every hash holds" in html
+    exact = JOB.model_copy(
+        update={"exactness": Exactness(exact=True, proof=["Two checkpoints."]), "weight_check": None}
+    )
+    html = rendered(dataclasses.replace(page, job=exact))
+    assert ">exact</summary>" in html
+    assert "Weight check" not in html
+
+
+def test_seeds_stand_with_what_the_audit_found() -> None:
+    page = EXAMPLES[JobSeedsPage]
+    assert isinstance(page, JobSeedsPage)
+    assert [(row.name, row.verdict) for row in seeds.rows({"data.order": 3, "model.fitting_net": 8}, AUDIT)] == [
+        (EVIL, "own-seed"),
+        ("model.fitting_net", EVIL),
+        ("data.order", None),
+    ]
+    html = rendered(page)
+    assert words.AUDIT_WORDS["own-seed"] in html
+    none = rendered(dataclasses.replace(page, audit=None, rows=seeds.rows({"data.order": 3}, None), logged=[]))
+    assert "No audit yet" in none
+    assert "data.order" in none
+
+
+def test_outliers_of_a_group_are_marked_in_words() -> None:
+    page = EXAMPLES[ReplicasPage]
+    assert isinstance(page, ReplicasPage)
+    assert [one.key for one in page.summary] == ["train/rmse_f", "val/rmse_e"], "the headline first, no learning rate"
+    html = rendered(page)
+    assert "not finite <span" in html
+    assert {control.path for control in page.controls} == {"pause", "resume"}
+    assert not page.final
+    done = dataclasses.replace(page, group=GROUP.model_copy(update={"states": {"completed": 2, "failed": 1}}))
+    assert done.final
+    assert "Cancel all…" not in rendered(done)
 
 
 def test_two_runs_are_followed_until_both_have_ended() -> None:

@@ -18,11 +18,12 @@ from app.tables import Attempt, Job, Token
 from app.web import bundle
 from app.web.examples import examples
 from app.web.session_routes import local_path
-from tests.app.web.seeding import HOSTILE, Seeded, config
+from tests.app.web.seeding import HOSTILE, Seeded, SeededGroup, config
 
 PATHS = (
     "/jobs",
     "/datasets",
+    "/groups",
     "/datasets/water@2",
     "/datasets/water",
     "/models",
@@ -114,15 +115,16 @@ def test_signing_out_needs_the_csrf_token_and_ends_the_session(browser_client: T
     assert browser_client.get("/jobs", follow_redirects=False).status_code == 303
 
 
-def test_every_page_opens(browser_client: TestClient, seeded: Seeded) -> None:
+def test_every_page_opens(browser_client: TestClient, seeded: Seeded, ensemble: SeededGroup) -> None:
     job_paths = [
         f"/jobs/{job}{tail}"
-        for job in vars(seeded).values()
-        for tail in ("", "/config", "/transfer", "/log", "/history")
+        for job in (*vars(seeded).values(), ensemble.replica, ensemble.deviation)
+        for tail in ("", "/config", "/transfer", "/seeds", "/log", "/history")
     ]
     for path in (
         *PATHS,
         *job_paths,
+        f"/groups/{ensemble.group}",
         f"/submit?from={seeded.completed}",
         "/submit?base=water@1",
         f"/jobs/{seeded.finetuned}/diff/{seeded.hostile}",
@@ -138,6 +140,7 @@ def test_an_empty_server_teaches_the_first_submission(browser_client: TestClient
     html = browser_client.get("/jobs").text
     assert "No jobs yet" in html
     assert "cairn submit input.json" in html
+    assert "No groups yet" in browser_client.get("/groups").text
     assert "No datasets yet" in browser_client.get("/datasets").text
     assert "No worker has reported" in browser_client.get("/workers").text
 
@@ -174,6 +177,42 @@ def test_a_page_shows_checkpoints_that_can_be_downloaded(browser_client: TestCli
     answer = browser_client.get(links[0])
     assert answer.status_code == 200
     assert answer.content.startswith(links[0].rsplit("/", 1)[1].encode())
+
+
+def test_a_group_shows_its_replicas_their_statistics_and_what_was_computed_from_them(
+    browser_client: TestClient, ensemble: SeededGroup
+) -> None:
+    assert f'<a href="/groups/{ensemble.group}"' in browser_client.get("/groups").text
+    html = browser_client.get(f"/groups/{ensemble.group}").text
+    assert html.count('<progress class="completed"') == 3
+    found = browser_client.get(f"/api/v1/groups/{ensemble.group}").json()
+    summary = next(one for one in found["summary"] if one["key"] == "val/rmse_f")
+    assert len(summary["outliers"]) == 1, "the last replica is three times as bad"
+    assert html.count('title="An outlier among the replicas"') == sum(
+        len(one["outliers"]) for one in found["summary"] if one["key"] != "lr"
+    )
+    assert f'<a href="/jobs/{ensemble.deviation}">' in html
+    assert "Learning rate" not in html[html.index('id="final-values"') :]
+    for path in ("/jobs", f"/jobs/{ensemble.replica}"):
+        assert f"replica 1 of group {ensemble.group}</a>" in browser_client.get(path).text
+
+
+def test_a_job_that_compares_models_has_frames_and_a_file(browser_client: TestClient, ensemble: SeededGroup) -> None:
+    html = browser_client.get(f"/jobs/{ensemble.deviation}").text
+    assert "<dt>Frame</dt>" in html
+    link = re.search(r'href="(/api/v1/jobs/\d+/files/model_devi.out)"', html)
+    assert link is not None
+    assert browser_client.get(link[1]).text.startswith("#       step")
+
+
+def test_seeds_and_weights_show_what_was_checked(browser_client: TestClient, seeded: Seeded) -> None:
+    html = browser_client.get(f"/jobs/{seeded.running}/seeds").text
+    assert html.count("Decided by its own seed, and by nothing else") == 2
+    assert "Has no weights that a seed could decide" in html
+    assert "data order</th>" in html
+    assert html.index(">8,000<") < html.index(">4,000<")
+    overview = browser_client.get(f"/jobs/{seeded.running}").text
+    assert "damaged: sha256 differs" in overview
 
 
 def test_cancelling_needs_the_csrf_token_and_says_how(browser_client: TestClient, seeded: Seeded) -> None:
@@ -315,6 +354,9 @@ def test_a_finished_job_cannot_be_cancelled(browser_client: TestClient, seeded: 
         ("/jobs/999/log", 404),
         ("/jobs/nonsense", 404),
         ("/nothing/here", 404),
+        ("/groups/999", 404),
+        ("/groups/nonsense", 404),
+        ("/groups?cursor=garbage", 422),
         ("/datasets/none@3", 404),
         ("/submit?from=999", 404),
         ("/submit?from=x", 422),

@@ -23,6 +23,11 @@ export function csrfToken(): string {
   return document.querySelector<HTMLMetaElement>('meta[name="csrf-token"]')?.content ?? "";
 }
 
+/** Return a new idempotency key. crypto.randomUUID exists on https and localhost only. */
+export function newKey(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Return the problems in an error body; a body that is not ours gives one that shows its text. */
 export function problemsOf(status: number, text: string): Problem[] {
   try {

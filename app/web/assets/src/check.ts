@@ -14,6 +14,7 @@ export type Check =
   | { kind: "syntax"; message: string; line: number }
   | { kind: "unchecked"; message: string }
   | { kind: "problems"; problems: Problem[] }
+  | { kind: "twin"; choices: HTMLElement }
   | { kind: "valid"; answer: Answer };
 
 /** The two places of the page that a check fills. */
@@ -40,6 +41,8 @@ export function describe(result: Check, remedies: Remedies): Shown {
       return only(title("warn", "Not checked"), h("p", {}, result.message));
     case "problems":
       return problems(result.problems, remedies);
+    case "twin":
+      return only(result.choices);
     case "valid":
       return valid(result.answer, remedies);
   }

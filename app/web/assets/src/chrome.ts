@@ -76,7 +76,7 @@ function onClick(event: MouseEvent): void {
   else void copy(button);
 }
 
-const GO: Record<string, string> = { j: "/jobs", s: "/submit", d: "/datasets", m: "/models", w: "/workers" };
+const GO: Record<string, string> = { j: "/jobs", r: "/groups", s: "/submit", d: "/datasets", m: "/models", w: "/workers" };
 let waitingForGo = 0;
 
 /** `g j` and friends, `/` for the filter, `?` for help; never while someone types. */

@@ -1,6 +1,6 @@
 // Two jobs side by side: a picture of how far the metric that parted first is apart, around that step.
 import { call } from "./api";
-import { Chart, type Look } from "./charts/chart";
+import { LineChart, type Look } from "./charts/chart";
 import type { MetricSeries } from "./charts/series";
 import { pageData } from "./dom";
 
@@ -45,9 +45,12 @@ async function draw(): Promise<void> {
   const words = { title: `${curve.key}: how far the two are apart`, unit: "" };
   const [first, last] = [Math.max(0, curve.step - BEFORE), curve.step - BEFORE + POINTS - 1];
   const show = async (from: number, to: number): Promise<void> => chart.show(await fetched(curve, from, to));
-  const chart = new Chart({ name: "apart", lines: [line] }, words, look, (from, to) => void show(from, to), (_, on) => {
-    look.logY = on;
-    chart.restyle(look);
+  const chart = new LineChart({ name: "apart", lines: [line] }, words, look, {
+    zoom: (from, to) => void show(from, to),
+    log: (_, on) => {
+      look.logY = on;
+      chart.restyle(look);
+    },
   });
   place.append(chart.element);
   place.addEventListener("dblclick", () => void show(first, last));

@@ -1,7 +1,7 @@
 // The job's overview: charts, and the end of the log.
 import { need, pageData } from "./dom";
 import { LogTail } from "./logtail";
-import { Board, type BoardData } from "./charts/board";
+import { JobBoard, type JobData } from "./charts/board";
 
-new Board(pageData<BoardData>("board"), need("#charts")).start();
+new JobBoard(pageData<JobData>("board"), need("#charts")).start();
 new LogTail(need("#log")).start();

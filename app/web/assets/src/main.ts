@@ -1,5 +1,6 @@
 // Every page loads this: htmx, the frame around the content, and the event stream.
 import htmx from "htmx.org";
+import { startActions } from "./actions";
 import { csrfToken } from "./api";
 import { announce, startChrome } from "./chrome";
 import { startLive } from "./live";
@@ -27,3 +28,4 @@ htmx.config.morphIgnore.push("open");
 startChrome();
 startLive();
 startFollowing();
+startActions();

@@ -1,6 +1,6 @@
 // The submit page: the editor, the options beside it, and the server's check while typing.
 import type { EditorView } from "@codemirror/view";
-import { ApiError, call, type Problem } from "./api";
+import { ApiError, call, newKey, type Problem } from "./api";
 import { announce } from "./chrome";
 import { type Answer, type Check, describe, isWaiting } from "./check";
 import { filterConfig, type Wanted, wanted } from "./configfilter";
@@ -8,10 +8,17 @@ import { debounce, need, pageData } from "./dom";
 import { inConfig, invite, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
 import { insertDataset } from "./editor/insert";
 import { StartCard, type StartData } from "./start";
+import { isTwin, type OnExisting, twinChoices } from "./twin";
 
 interface SubmitData extends StartData {
   config: string;
   examples: Record<string, string>;
+}
+
+/** What became of a submission: a job, perhaps the first of a group. */
+interface Submitted {
+  id: number;
+  group: number | null;
 }
 
 const PREFIX = "/config";
@@ -51,11 +58,6 @@ const view: EditorView = openEditor({
 
 const start = new StartCard(form, page, () => void check());
 
-/** crypto.randomUUID exists on https and localhost only. */
-function newKey(): string {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
 function draft(): string {
   try {
     return localStorage.getItem(DRAFT) ?? "";
@@ -91,9 +93,14 @@ function inviteToType(): void {
  * Return the request: only those options that were set, and the config letter by letter as it was typed. Parsed and
  * written again it would lose what JavaScript does not know: 6.0 against 6, large integers, a key that stands twice.
  */
-function request(config: string): string {
+function request(config: string, onExisting?: OnExisting): string {
   const tags = field("tags").split(",").map((tag) => tag.trim()).filter(Boolean);
-  const checkpoints = { every_steps: number("every_steps"), keep_last: number("keep_last") };
+  const checkpoints = {
+    every_steps: number("every_steps"),
+    keep_last: number("keep_last"),
+    keep_best: field("keep_best") || undefined,
+    keep_every: number("keep_every"),
+  };
   const options = {
     engine: field("engine") || undefined,
     start: start.value(),
@@ -103,6 +110,8 @@ function request(config: string): string {
     priority: number("priority"),
     checkpoints: Object.values(checkpoints).some((value) => value !== undefined) ? checkpoints : undefined,
     tags: tags.length ? tags : undefined,
+    replicas: number("replicas"),
+    on_existing: onExisting,
   };
   const rest = JSON.stringify(options).slice(1, -1);
   return `{"config":${config}${rest && `,${rest}`}}`;
@@ -133,9 +142,9 @@ function show(result: Check): void {
   panel.replaceChildren(...shown.verdict);
   panel.dataset["kind"] = result.kind;
   button.disabled = submitting || !(result.kind === "valid" || result.kind === "unchecked");
-  // Half a word is no reason to take away what is being read.
+  // Half a word is no reason to take away what is being read, and of a training that is here already all of it holds.
   outcome.classList.toggle("stale", result.kind === "syntax");
-  if (result.kind !== "syntax") showOutcome(shown.outcome);
+  if (result.kind !== "syntax" && result.kind !== "twin") showOutcome(shown.outcome);
   if (result.kind === "valid") announce("The configuration is valid.");
   if (result.kind === "problems") announce(`${result.problems.length} problems in the configuration.`);
 }
@@ -184,22 +193,32 @@ function failed(error: unknown): void {
   if (isWaiting(error.problems)) askAgain();
 }
 
-async function submit(): Promise<void> {
-  if (submitting || button.disabled) return;
+async function submit(onExisting?: OnExisting): Promise<void> {
+  if (submitting || (button.disabled && !onExisting)) return;
   const config = typed();
   if (config === undefined) return;
   submitting = true;
   button.disabled = true;
   try {
-    const job = await call<{ id: number }>("POST", "/api/v1/jobs", request(config), { "Idempotency-Key": idempotencyKey });
+    const job = await call<Submitted>("POST", "/api/v1/jobs", request(config, onExisting), { "Idempotency-Key": idempotencyKey });
     keepDraft("");
-    location.assign(`/jobs/${job.id}`);
+    location.assign(job.group && (number("replicas") ?? 1) > 1 ? `/groups/${job.group}` : `/jobs/${job.id}`);
   } catch (error) {
     submitting = false;
     // A refused request made no job: what is sent next is another one.
     if (error instanceof ApiError && error.status >= 400 && error.status < 500) idempotencyKey = newKey();
-    failed(error);
+    if (error instanceof ApiError && isTwin(error.problems[0])) await offerTwin(error.problems[0]!);
+    else failed(error);
   }
+}
+
+/** The same training is here: what then is asked, unless the text has changed meanwhile. */
+async function offerTwin(problem: Problem): Promise<void> {
+  const ticket = asked;
+  const choices = await twinChoices(problem, (choice) => void submit(choice));
+  if (ticket !== asked) return;
+  show({ kind: "twin", choices });
+  choices.scrollIntoView({ block: "nearest" });
 }
 
 function pasteProblem(message: string): void {

@@ -2,16 +2,17 @@
 
 from playwright.sync_api import Locator, Page
 
-from tests.app.web.seeding import Seeded
+from tests.app.web.seeding import Seeded, SeededGroup
 
 
-def paths(content: Seeded) -> list[str]:
-    jobs = [f"/jobs/{content.running}{tail}" for tail in ("", "/config", "/log", "/history")]
+def paths(content: Seeded, ensemble: SeededGroup) -> list[str]:
+    jobs = [f"/jobs/{content.running}{tail}" for tail in ("", "/config", "/seeds", "/log", "/history")]
     jobs += [f"/jobs/{job}" for job in (content.failed, content.queued, content.hostile, content.checking)]
     jobs += [f"/jobs/{content.finetuned}/{tab}" for tab in ("config", "transfer", f"diff/{content.completed}")]
     models = ["/models", "/models/water@1", "/models/water@2", "/models/omat-multi", "/models/notes"]
     submit = [f"/submit?from={job}" for job in (content.completed, content.finetuned)]
-    return ["/jobs", *jobs, "/jobs?where=x!!", "/datasets", "/datasets/water@2", *models, "/workers", *submit]
+    groups = ["/groups", f"/groups/{ensemble.group}", f"/jobs/{ensemble.deviation}"]
+    return ["/jobs", *jobs, *groups, "/jobs?where=x!!", "/datasets", "/datasets/water@2", *models, "/workers", *submit]
 
 
 def chart(name: str) -> str:

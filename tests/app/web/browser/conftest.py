@@ -11,7 +11,7 @@ from sqlalchemy.orm import sessionmaker
 from app.db import make_engine
 from app.keys import token_file
 from app.settings import Settings
-from tests.app.web.seeding import Seeded, seed_all
+from tests.app.web.seeding import Seeded, SeededGroup, seed_all, seed_group
 
 FLAGS = [
     "--headless",
@@ -28,28 +28,35 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 @pytest.fixture(scope="session")
-def template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seeded]:
+def template(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seeded, SeededGroup]:
     """A data directory full of content, made once; tests copy it."""
     directory = tmp_path_factory.mktemp("content")
     settings = Settings(data_dir=directory)
     shutil.copy(sqlite_template, directory / "cairn.db")
     engine = make_engine(settings.effective_database_url)
-    seeded = seed_all(sessionmaker(engine, expire_on_commit=False), settings)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    seeded, group = seed_all(sessions, settings), seed_group(sessions, settings)
     engine.dispose()
-    return directory, seeded
+    return directory, seeded, group
 
 
 @pytest.fixture
-def settings(template: tuple[Path, Seeded], tmp_path: Path) -> Settings:
+def settings(template: tuple[Path, Seeded, SeededGroup], tmp_path: Path) -> Settings:
     """Settings of a control plane that has seen some jobs. SQLite: what a browser shows does not depend on it."""
     shutil.copytree(template[0], tmp_path / "data")
     return Settings(data_dir=tmp_path / "data", redis_url=NOWHERE)
 
 
 @pytest.fixture
-def content(template: tuple[Path, Seeded]) -> Seeded:
+def content(template: tuple[Path, Seeded, SeededGroup]) -> Seeded:
     """Ids of the jobs there are."""
     return template[1]
+
+
+@pytest.fixture
+def ensemble(template: tuple[Path, Seeded, SeededGroup]) -> SeededGroup:
+    """Ids of the group there is."""
+    return template[2]
 
 
 @pytest.fixture(scope="module")

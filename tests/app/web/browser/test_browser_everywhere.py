@@ -5,13 +5,15 @@ from playwright.sync_api import Page, expect
 
 from app.web import build
 from tests.app.web.browser.browsing import expect_faults, paths
-from tests.app.web.seeding import Seeded
+from tests.app.web.seeding import Seeded, SeededGroup
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 
-def test_every_page_works_without_a_word_to_anybody_else(page: Page, server: str, content: Seeded) -> None:
-    for path in paths(content):
+def test_every_page_works_without_a_word_to_anybody_else(
+    page: Page, server: str, content: Seeded, ensemble: SeededGroup
+) -> None:
+    for path in paths(content, ensemble):
         page.goto(f"{server}{path}", wait_until="load")
         expect(page.locator("h1")).to_have_count(1)
         page.wait_for_timeout(300)
@@ -19,11 +21,13 @@ def test_every_page_works_without_a_word_to_anybody_else(page: Page, server: str
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible(page: Page, server: str, content: Seeded, scheme: str, faults: list[str]) -> None:
+def test_every_page_is_accessible(
+    page: Page, server: str, content: Seeded, ensemble: SeededGroup, scheme: str, faults: list[str]
+) -> None:
     axe = (build.ASSETS / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
     broken: list[str] = []
-    for path in [*paths(content), "/jobs/999"]:
+    for path in [*paths(content, ensemble), "/jobs/999"]:
         page.goto(f"{server}{path}", wait_until="load")
         page.wait_for_timeout(400)
         page.evaluate(axe)
@@ -40,9 +44,9 @@ def test_every_page_is_accessible(page: Page, server: str, content: Seeded, sche
     expect_faults(faults, "404 (Not Found)")
 
 
-def test_every_page_fits_a_phone(page: Page, server: str, content: Seeded) -> None:
+def test_every_page_fits_a_phone(page: Page, server: str, content: Seeded, ensemble: SeededGroup) -> None:
     page.set_viewport_size({"width": 360, "height": 780})
-    for path in paths(content):
+    for path in paths(content, ensemble):
         page.goto(f"{server}{path}", wait_until="load")
         page.wait_for_timeout(300)
         width = page.evaluate("document.documentElement.scrollWidth")

@@ -1,22 +1,28 @@
-// All charts of a job: what they show, when they fetch, how they look.
+// All charts of a page: what they show, when they fetch, how they look.
 import { ApiError, call } from "../api";
 import { need, throttle } from "../dom";
 import { CHANGE } from "../live";
-import { Chart, type Look, type Words } from "./chart";
-import { type MetricSeries, panels } from "./series";
+import { type Chart, type Listener, LineChart, type Look, type Words } from "./chart";
+import { type MetricSeries, type Panel, panels } from "./series";
 
+/** What every board needs to know. */
 export interface BoardData {
-  job: number;
   /** Title and unit by panel name, for those the server knows words for. */
   words: Record<string, Words>;
   final: boolean;
+}
+
+export interface JobData extends BoardData {
+  job: number;
+  /** What its steps are: step, frame. */
+  axis: string;
 }
 
 const FULL_POINTS = 800;
 const ZOOM_POINTS = 2000;
 
 /** Looks survive a reload: they belong to the person, not to the job. */
-function remembered<T>(name: string, fallback: T): T {
+export function remembered<T>(name: string, fallback: T): T {
   try {
     return JSON.parse(localStorage.getItem(`cairn-${name}`) ?? "null") ?? fallback;
   } catch {
@@ -24,7 +30,7 @@ function remembered<T>(name: string, fallback: T): T {
   }
 }
 
-function remember(name: string, value: unknown): void {
+export function remember(name: string, value: unknown): void {
   try {
     localStorage.setItem(`cairn-${name}`, JSON.stringify(value));
   } catch {
@@ -32,32 +38,41 @@ function remember(name: string, value: unknown): void {
   }
 }
 
-export class Board {
-  private charts = new Map<string, Chart>();
-  private range: [number, number] | undefined;
+/** A place full of charts that follow the server; subclasses say what is fetched and how it is drawn. */
+export abstract class Board<Data> {
+  protected range: [number, number] | undefined;
+  protected smoothing = 0;
+  private charts = new Map<string, Chart<Data>>();
   private logs: Record<string, boolean> = remembered("log-y", {});
   private logX: boolean = remembered("log-x", false);
-  private smoothing: number = remembered("smoothing", 0);
-  private newest: MetricSeries = { steps: {}, values: {} };
+  private newest: Data | undefined;
   private asked = 0;
 
   constructor(
-    private readonly data: BoardData,
+    protected readonly data: BoardData,
     private readonly place: HTMLElement,
+    /** What is counted along the horizontal axes. */
+    protected readonly axis = "step",
   ) {}
 
-  /** Wire the controls, draw, and follow the job. */
+  /** Fetch what is drawn. The query says the range and the number of points. */
+  protected abstract load(query: URLSearchParams): Promise<Data>;
+
+  /** Return the metrics that have values. */
+  protected abstract keys(data: Data): string[];
+
+  protected abstract chart(panel: Panel, words: Words, look: Look, listener: Listener): Chart<Data>;
+
+  /** Return what the page should say of the values, if anything. */
+  protected note(_data: Data): string {
+    return "";
+  }
+
+  /** Wire the controls, draw, and follow the server. */
   start(): void {
     this.bindToggle("#log-x", this.logX, (on) => {
       this.logX = on;
       remember("log-x", on);
-    });
-    const slider = need<HTMLInputElement>("#smoothing");
-    slider.value = String(Math.round(this.smoothing * 100));
-    slider.addEventListener("input", () => {
-      this.smoothing = Number(slider.value) / 100;
-      remember("smoothing", this.smoothing);
-      this.restyle();
     });
     need("#zoom-out").addEventListener("click", () => this.zoom(undefined));
     this.place.addEventListener("dblclick", () => this.zoom(undefined));
@@ -69,7 +84,7 @@ export class Board {
     void this.fetch();
   }
 
-  private bindToggle(selector: string, on: boolean, set: (on: boolean) => void): void {
+  protected bindToggle(selector: string, on: boolean, set: (on: boolean) => void): void {
     const button = need<HTMLButtonElement>(selector);
     button.setAttribute("aria-pressed", String(on));
     button.addEventListener("click", () => {
@@ -84,11 +99,11 @@ export class Board {
   private zoom(range: [number, number] | undefined): void {
     this.range = range;
     need<HTMLButtonElement>("#zoom-out").hidden = range === undefined;
-    need("#zoom-range").textContent = range ? `steps ${range[0].toLocaleString("en")}–${range[1].toLocaleString("en")}` : "";
+    need("#zoom-range").textContent = range ? `${this.axis}s ${range[0].toLocaleString("en")}–${range[1].toLocaleString("en")}` : "";
     void this.fetch();
   }
 
-  private async fetch(): Promise<void> {
+  protected async fetch(): Promise<void> {
     const ticket = ++this.asked;
     const query = new URLSearchParams({ max_points: String(this.range ? ZOOM_POINTS : FULL_POINTS) });
     if (this.range) {
@@ -96,7 +111,7 @@ export class Board {
       query.set("to_step", String(this.range[1]));
     }
     try {
-      const answer = await call<MetricSeries>("GET", `/api/v1/jobs/${this.data.job}/metrics?${query}`);
+      const answer = await this.load(query);
       if (ticket === this.asked) this.show(answer);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -104,14 +119,15 @@ export class Board {
     }
   }
 
-  private show(data: MetricSeries): void {
+  private show(data: Data): void {
     this.newest = data;
-    const wanted = panels(Object.keys(data.values).filter((key) => data.values[key]?.length));
-    need("#charts-note").textContent = wanted.length || this.range ? this.gaps(data) : this.waiting();
+    const wanted = panels(this.keys(data));
+    need("#charts-note").textContent = wanted.length || this.range ? this.note(data) : this.waiting();
+    const listener: Listener = { zoom: (from, to) => this.zoom([from, to]), log: (name, on) => this.setLog(name, on) };
     for (const panel of wanted) {
       const known = this.charts.get(panel.name);
       if (known && known.panel.lines.length === panel.lines.length) continue;
-      const chart = new Chart(panel, this.wordsFor(panel.name), this.look(panel.name), (from, to) => this.zoom([from, to]), (name, on) => this.setLog(name, on));
+      const chart = this.chart(panel, this.wordsFor(panel.name), this.look(panel.name), listener);
       if (known) known.element.replaceWith(chart.element);
       this.charts.set(panel.name, chart);
     }
@@ -128,16 +144,7 @@ export class Board {
   }
 
   private waiting(): string {
-    return this.data.final ? "This job ended before its first step: there is nothing to draw." : "The charts appear with the first step.";
-  }
-
-  /** A gap in a line is only honest when the page says what it is. */
-  private gaps(data: MetricSeries): string {
-    const broken = Object.entries(data.non_finite ?? {}).filter(([, places]) => places.length);
-    if (!broken.length) return "";
-    const [key, places] = broken[0]!;
-    const [step, value] = places[0]!;
-    return `${key} is ${value} at step ${step.toLocaleString("en")}: gaps in the lines are values that are not finite.`;
+    return this.data.final ? `Nothing was measured before the first ${this.axis}: there is nothing to draw.` : `The charts appear with the first ${this.axis}.`;
   }
 
   private wordsFor(name: string): Words {
@@ -145,8 +152,12 @@ export class Board {
   }
 
   private look(name: string): Look {
-    const losses = !name.startsWith("perf/");
-    return { logY: this.logs[name] ?? losses, logX: this.logX, smoothing: this.smoothing };
+    return { logY: this.logs[name] ?? this.isLogByDefault(name), logX: this.logX, smoothing: this.smoothing };
+  }
+
+  /** Losses fall over decades; timings and deviations do not. */
+  private isLogByDefault(name: string): boolean {
+    return !name.startsWith("perf/") && !name.startsWith("devi/");
   }
 
   private setLog(name: string, on: boolean): void {
@@ -155,8 +166,51 @@ export class Board {
     this.charts.get(name)?.restyle(this.look(name));
   }
 
-  private restyle(): void {
+  protected restyle(): void {
     for (const [name, chart] of this.charts) chart.restyle(this.look(name));
-    this.show(this.newest);
+    if (this.newest !== undefined) this.show(this.newest);
+  }
+}
+
+/** The charts of one job. */
+export class JobBoard extends Board<MetricSeries> {
+  constructor(
+    private readonly of: JobData,
+    place: HTMLElement,
+  ) {
+    super(of, place, of.axis);
+    this.smoothing = remembered("smoothing", 0);
+  }
+
+  override start(): void {
+    const slider = need<HTMLInputElement>("#smoothing");
+    slider.value = String(Math.round(this.smoothing * 100));
+    slider.addEventListener("input", () => {
+      this.smoothing = Number(slider.value) / 100;
+      remember("smoothing", this.smoothing);
+      this.restyle();
+    });
+    super.start();
+  }
+
+  protected load(query: URLSearchParams): Promise<MetricSeries> {
+    return call<MetricSeries>("GET", `/api/v1/jobs/${this.of.job}/metrics?${query}`);
+  }
+
+  protected keys(data: MetricSeries): string[] {
+    return Object.keys(data.values).filter((key) => data.values[key]?.length);
+  }
+
+  protected chart(panel: Panel, words: Words, look: Look, listener: Listener): LineChart {
+    return new LineChart(panel, words, look, listener, this.axis);
+  }
+
+  /** A gap in a line is only honest when the page says what it is. */
+  protected override note(data: MetricSeries): string {
+    const broken = Object.entries(data.non_finite ?? {}).filter(([, places]) => places.length);
+    if (!broken.length) return "";
+    const [key, places] = broken[0]!;
+    const [step, value] = places[0]!;
+    return `${key} is ${value} at ${this.axis} ${step.toLocaleString("en")}: gaps in the lines are values that are not finite.`;
   }
 }

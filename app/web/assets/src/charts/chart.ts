@@ -1,4 +1,4 @@
-// One uPlot chart of one quantity over steps.
+// One uPlot chart of one quantity over steps (or frames): its frame and axes, and the lines of one job in it.
 import uPlot from "uplot";
 import { h } from "../dom";
 import { significant } from "../format";
@@ -10,6 +10,12 @@ export interface Look {
   logX: boolean;
   /** Weight of the moving average; 0 shows the values as they are. */
   smoothing: number;
+}
+
+/** What a chart tells its board: somebody zoomed, or wants the other axis. */
+export interface Listener {
+  zoom: (from: number, to: number) => void;
+  log: (panel: string, on: boolean) => void;
 }
 
 export interface Words {
@@ -48,19 +54,21 @@ function measured(column: Column): number {
   return column.reduce<number>((count, value) => count + (value === undefined ? 0 : 1), 0);
 }
 
-export class Chart {
+/** A chart in its frame. What is drawn in it, its subclasses say; they have a first table by the time it is drawn. */
+export abstract class Chart<Data> {
   readonly element: HTMLElement;
+  protected look: Look;
+  protected data: Data | undefined;
   private plot: uPlot | undefined;
-  private data: MetricSeries = { steps: {}, values: {} };
-  private look: Look;
   private readonly canvas: HTMLElement;
 
   constructor(
     readonly panel: Panel,
-    private readonly words: Words,
+    protected readonly words: Words,
     look: Look,
-    private readonly onZoom: (from: number, to: number) => void,
-    onLog: (panel: string, on: boolean) => void,
+    private readonly listener: Listener,
+    /** What the horizontal axis counts. */
+    private readonly axis = "step",
   ) {
     this.look = look;
     this.canvas = h("div", { class: "chart-canvas" });
@@ -69,22 +77,37 @@ export class Chart {
     log.addEventListener("click", () => {
       const on = log.getAttribute("aria-pressed") !== "true";
       log.setAttribute("aria-pressed", String(on));
-      onLog(panel.name, on);
+      listener.log(panel.name, on);
     });
     this.element = h(
       "figure",
-      { class: "chart", "data-panel": panel.name, "aria-label": `${words.title} over training steps` },
+      { class: "chart", "data-panel": panel.name, "aria-label": `${words.title} over ${axis}s` },
       h("figcaption", {}, h("span", { class: "chart-title" }, words.title), h("span", { class: "unit" }, words.unit), log),
       this.canvas,
     );
     new ResizeObserver(() => this.resize()).observe(this.canvas);
   }
 
+  /** Return the steps, and the values of every series. */
+  protected abstract table(data: Data): uPlot.AlignedData;
+
+  /** Return how each column of the table is drawn. */
+  protected abstract series(): uPlot.Series[];
+
+  /** Return which areas between two series are filled. */
+  protected bands(): uPlot.Band[] {
+    return [];
+  }
+
+  /** Draw over the finished picture. */
+  protected mark(_plot: uPlot): void {}
+
   /** Show new values, keeping the look. */
-  show(data: MetricSeries): void {
+  show(data: Data): void {
     this.data = data;
-    if (this.plot) this.plot.setData(this.table());
-    else this.build();
+    const table = this.table(data);
+    if (this.plot && this.plot.series.length === table.length) this.plot.setData(table);
+    else this.restyle(this.look);
   }
 
   /** Show the same values in another way. */
@@ -96,26 +119,19 @@ export class Chart {
   }
 
   private build(): void {
-    if (!this.canvas.isConnected || !this.canvas.clientWidth) return;
-    this.plot = new uPlot(this.options(), this.table(), this.canvas);
+    if (this.data === undefined || !this.canvas.isConnected || !this.canvas.clientWidth) return;
+    this.plot = new uPlot(this.options(), this.table(this.data), this.canvas);
+  }
+
+  /** Return the step at a place of the table. */
+  protected stepAt(index: number): number | undefined {
+    return this.plot?.data[0][index];
   }
 
   private resize(): void {
     if (!this.plot) this.build();
     else if (this.plot.width !== this.canvas.clientWidth)
       this.plot.setSize({ width: this.canvas.clientWidth, height: HEIGHT });
-  }
-
-  /** Return the steps and every line; with smoothing, each line as it is (faint) and its average. */
-  private table(): uPlot.AlignedData {
-    const [steps, columns] = align(this.panel.lines, this.data);
-    const shown: Column[] = [];
-    for (const column of columns) {
-      const values = this.look.logY ? positive(column) : column;
-      shown.push(values);
-      if (this.look.smoothing) shown.push(smooth(values, this.look.smoothing));
-    }
-    return [steps, ...shown] as uPlot.AlignedData;
   }
 
   private options(): uPlot.Options {
@@ -133,25 +149,18 @@ export class Chart {
         { ...axis, grid: { ...axis.grid, filter: (_, values) => gridValues(values) }, size: 58, gap: 3, space: 30, values: (_, values) => shortValues(values) },
       ],
       series: [
-        { label: "step", value: (plot, _, column, index) => latest(plot.data[column], index)?.toLocaleString("en") ?? "–" },
+        { label: this.axis, value: (plot, _, column, index) => latest(plot.data[column], index)?.toLocaleString("en") ?? "–" },
         ...this.series(),
       ],
-      hooks: { setSelect: [(plot) => this.select(plot)] },
+      bands: this.bands(),
+      hooks: { setSelect: [(plot) => this.select(plot)], draw: [(plot) => this.mark(plot)] },
     };
   }
 
-  private series(): uPlot.Series[] {
-    return this.panel.lines.flatMap((line) => {
-      const base = this.line(line);
-      if (!this.look.smoothing) return [base];
-      const raw = { ...base, alpha: 0.25, width: 1 };
-      return [raw, { ...base, width: 2, label: `${line.label}, averaged` }];
-    });
-  }
-
-  private line(line: Line): uPlot.Series {
+  /** Return how a line of this panel is drawn, whatever is drawn around it. */
+  protected line(line: Line): uPlot.Series {
     return {
-      label: line.group === "train" || line.group === "val" ? line.label : this.words.title.toLowerCase(),
+      label: line.label || this.words.title.toLowerCase(),
       stroke: groupColour(line.group),
       width: line.group === "train" ? 1.25 : 1.75,
       dash: dash(line.task),
@@ -166,6 +175,66 @@ export class Chart {
     const from = plot.posToVal(plot.select.left, "x");
     const to = plot.posToVal(plot.select.left + plot.select.width, "x");
     plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
-    this.onZoom(Math.max(0, Math.floor(from)), Math.ceil(to));
+    this.listener.zoom(Math.max(0, Math.floor(from)), Math.ceil(to));
   }
+}
+
+/** The metrics of one job. */
+export class LineChart extends Chart<MetricSeries> {
+  /** Return the steps and every line; with smoothing, each line as it is (faint) and its average. */
+  protected table(data: MetricSeries): uPlot.AlignedData {
+    const [steps, columns] = align(this.panel.lines, data);
+    const shown: Column[] = [];
+    for (const column of columns) {
+      const values = this.look.logY ? positive(column) : column;
+      shown.push(values);
+      if (this.look.smoothing) shown.push(smooth(values, this.look.smoothing));
+    }
+    return [steps, ...shown] as uPlot.AlignedData;
+  }
+
+  protected series(): uPlot.Series[] {
+    return this.panel.lines.flatMap((line) => {
+      const base = this.line(line);
+      if (!this.look.smoothing) return [base];
+      const raw = { ...base, alpha: 0.25, width: 1 };
+      return [raw, { ...base, width: 2, label: `${base.label}, averaged` }];
+    });
+  }
+
+  /** Mark the largest value of what has a largest one worth looking at: the frame on which models disagree most. */
+  protected override mark(plot: uPlot): void {
+    const place = this.panel.lines.findIndex((line) => line.isPeak);
+    const values = plot.data[1 + place * (this.look.smoothing ? 2 : 1)] as Column | undefined;
+    if (place >= 0 && values) markPeak(plot, values);
+  }
+}
+
+/** Put a ring around the largest value, with what and where it is. */
+function markPeak(plot: uPlot, values: Column): void {
+  const top = values.reduce<number>((best, value, at) => (typeof value === "number" && value > (values[best] ?? -Infinity) ? at : best), 0);
+  const [value, at] = [values[top], plot.data[0][top]];
+  if (typeof value !== "number" || at === undefined) return;
+  const [x, y] = [plot.valToPos(at, "x", true), plot.valToPos(value, "y", true)];
+  const { ctx } = plot;
+  const scale = devicePixelRatio;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = colour("--bad");
+  ctx.lineWidth = 1.75 * scale;
+  ctx.beginPath();
+  ctx.arc(x, y, 5 * scale, 0, 2 * Math.PI);
+  ctx.stroke();
+  ctx.font = `600 ${11 * scale}px system-ui, sans-serif`;
+  ctx.textBaseline = "middle";
+  const isRight = x > plot.bbox.left + plot.bbox.width * 0.6;
+  ctx.textAlign = isRight ? "right" : "left";
+  const words = `max ${significant(value)} at ${at.toLocaleString("en")}`;
+  const left = x + (isRight ? -10 : 10) * scale;
+  // Lines behind the words would make them hard to read.
+  ctx.strokeStyle = colour("--surface");
+  ctx.lineWidth = 4 * scale;
+  ctx.lineJoin = "round";
+  ctx.strokeText(words, left, y);
+  ctx.fillText(words, left, y);
+  ctx.restore();
 }

@@ -9,10 +9,12 @@ export interface MetricSeries {
 export interface Line {
   key: string;
   label: string;
-  /** train, val, …: decides the colour. */
+  /** train, val, max, …: decides the colour. */
   group: string;
   /** Index among the tasks of a multi-task training: decides the dash. */
   task: number;
+  /** Whether its largest value is marked. */
+  isPeak?: boolean;
 }
 
 export interface Panel {
@@ -34,8 +36,20 @@ function parts(key: string): Parts {
   return { group: words[0] ?? "", name: words[1] ?? key, task: words.slice(2).join("/") || undefined };
 }
 
+/** Deviations of models: `devi/max_f` is one of three lines of the panel `devi/f`. */
+const OF_DEVIATION = /^(max|avg|min)_(.+)$/;
+const DEVIATION_WORDS: Record<string, string> = { max: "largest of the atoms", avg: "average", min: "smallest" };
+
 function panelName({ group, name }: Parts): string {
+  if (group === "devi") return `devi/${OF_DEVIATION.exec(name)?.[2] ?? name}`;
   return group === "perf" ? `perf/${name}` : name;
+}
+
+/** Return what a line is called beside the others of its panel, and its group; alone it is called what the panel is. */
+function lineWords({ group, name }: Parts): [string, string] {
+  const kind = group === "devi" ? OF_DEVIATION.exec(name)?.[1] : undefined;
+  if (kind) return [DEVIATION_WORDS[kind] ?? kind, kind];
+  return [{ train: "training", val: "validation" }[group] ?? "", group];
 }
 
 /** Group keys into panels: one per quantity, training and validation together, the learning rate and timings last. */
@@ -45,11 +59,12 @@ export function panels(keys: string[]): Panel[] {
   for (const key of [...keys].sort()) {
     const part = parts(key);
     const lines = byName.get(panelName(part)) ?? [];
-    const words = { train: "training", val: "validation" }[part.group] ?? part.name;
+    const [words, group] = lineWords(part);
     lines.push({
       key,
-      label: part.task ? `${words} · ${part.task}` : words,
-      group: part.group,
+      label: [words, part.task].filter(Boolean).join(" · "),
+      group,
+      isPeak: part.group === "devi" && part.name.startsWith("max_"),
       task: Math.max(0, tasks.indexOf(part.task ?? "")),
     });
     byName.set(panelName(part), lines);
