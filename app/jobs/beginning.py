@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.artifacts.store import BlobStore
 from app.jobs import checkpoints, intact
+from app.jobs.exactness import Begin
 from app.tables import BaseModel, Checkpoint, Job
 from app.wire.jobs import CheckpointFile, Start
 from app.wire.transfer import TransferPlan
@@ -19,12 +20,20 @@ class Beginning:
     step: int = 0
     words: str = "from the start"
     checkpoint: CheckpointGrant | None = None
+    """Of the job, or of the base that it resumes, which has no state beside weights and optimizer."""
     base: BaseGrant | None = None
     plan: TransferPlan | None = None
     warning: str | None = None
     """Which newer checkpoints could not be used, and what is wrong with them."""
     damaged: frozenset[str] = frozenset()
     """Digests of their files that are missing or changed."""
+
+    @property
+    def kind(self) -> Begin:
+        """What it is, for the timeline."""
+        if self.checkpoint is None:
+            return "base" if self.base is not None else "scratch"
+        return "checkpoint" if any(file.role == "state" for file in self.checkpoint.files) else "weights"
 
 
 def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
