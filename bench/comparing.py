@@ -44,10 +44,10 @@ def main() -> None:
 def measure(url: str, steps: int) -> None:
     """Compare equal runs, then runs whose blocks lie otherwise and that differ in the last step only."""
     sessions = sessionmaker(make_engine(url), expire_on_commit=False)
-    small = [_train(sessions, url, SMALL) for _ in range(2)]
+    small = [train(sessions, url, SMALL) for _ in range(2)]
     _compare(sessions, *small)
-    left, right = (_train(sessions, url, steps) for _ in range(2))
-    other = _train(sessions, url, steps, skipped=12_345, changed=steps)
+    left, right = (train(sessions, url, steps) for _ in range(2))
+    other = train(sessions, url, steps, skipped=12_345, changed=steps)
     name = f"two runs of {steps:,} steps × {len(KEYS)} keys"
     _report(f"{name}, equal", sessions, (left, right), "identical-so-far")
     _report(f"{name}, only the last step differs", sessions, (left, other), "diverged")
@@ -55,7 +55,7 @@ def measure(url: str, steps: int) -> None:
 
 def _report(name: str, sessions: sessionmaker[Session], jobs: tuple[int, int], verdict: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     used, times = time.process_time(), []
     for _ in range(ROUNDS):
         begun = time.perf_counter()
@@ -65,7 +65,7 @@ def _report(name: str, sessions: sessionmaker[Session], jobs: tuple[int, int], v
     print(f"{name}:")
     line("  comparison", statistics.median(times), "ms", 2000)
     line("  of it our own processor time", 1000 * (time.process_time() - used) / ROUNDS, "ms", 2000)
-    line("  memory above rest", _memory("VmHWM") - before, "MB", 50)
+    line("  memory above rest", memory("VmHWM") - before, "MB", 50)
 
 
 def _compare(sessions: sessionmaker[Session], left: int, right: int) -> Comparison:
@@ -73,7 +73,7 @@ def _compare(sessions: sessionmaker[Session], left: int, right: int) -> Comparis
         return compare(session, left, right)
 
 
-def _train(sessions: sessionmaker[Session], url: str, steps: int, skipped: int = 0, changed: int | None = None) -> int:
+def train(sessions: sessionmaker[Session], url: str, steps: int, skipped: int = 0, changed: int | None = None) -> int:
     """Write a run in blocks, as the server does, and return its job; without its first steps all blocks begin elsewhere."""
     job_id, attempt_id = seed(url, token=str(time.perf_counter_ns()))
     with transaction(sessions) as session:
@@ -86,7 +86,8 @@ def _train(sessions: sessionmaker[Session], url: str, steps: int, skipped: int =
     return job_id
 
 
-def _memory(field: str) -> float:
+def memory(field: str) -> float:
+    """Return a figure of this process's memory, MB: `VmRSS` now, `VmHWM` at most since it was cleared."""
     status = Path("/proc/self/status").read_text()
     return int(next(text for text in status.splitlines() if text.startswith(field)).split()[1]) / 1024
 

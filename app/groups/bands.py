@@ -64,7 +64,7 @@ class Total:
     def add(self, series: Series) -> None:
         """Count a training's values in."""
         if not np.array_equal(series.steps, self._steps):
-            self._widen(np.union1d(self._steps, series.steps))
+            self._widen(_union(self._steps, series.steps))
         finite = np.isfinite(series.values)
         whole = len(series) == len(self._steps) and finite.all()
         at = slice(None) if whole else np.searchsorted(self._steps, series.steps[finite])
@@ -109,6 +109,12 @@ class Total:
             min=np.where(none, np.nan, self._min),
             max=np.where(none, np.nan, self._max),
         )
+
+
+def _union(left: Array, right: Array) -> Array:
+    """Return the numbers of two increasing arrays, each once. `np.union1d` takes many times as long: it hashes."""
+    both = np.sort(np.concatenate([left, right]), kind="stable")
+    return both[np.diff(both, prepend=-1) > 0]
 
 
 def _factors(count: Array) -> Array:
