@@ -1,6 +1,7 @@
 """From an exception to the cause that a job's page shows."""
 
 import errno
+import re
 import traceback
 
 from app.wire.jobs import Cause
@@ -8,6 +9,8 @@ from app.wire.jobs import Cause
 _DATA_PHASES = frozenset({"data", "neighbours", "statistics"})
 _WRONG_VALUES = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, AssertionError)
 _DETAIL_CHARS = 8000
+_NOT_DETERMINISTIC = re.compile(r"^(\S+) does not have a deterministic implementation")
+"""How torch refuses an operation under `torch.use_deterministic_algorithms` (aten/src/ATen/Context.cpp)."""
 
 
 class TrainingFailure(Exception):
@@ -35,6 +38,10 @@ def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause
     if is_out_of_memory(error):
         hint = "Lower the batch size or use a worker with more memory."
         return Cause(failure="out-of-memory", message=_first_line(error), step=step, hint=hint, detail=_detail(error))
+    if operation := _NOT_DETERMINISTIC.match(str(error)):
+        message = f"The operation {operation[1]} has no deterministic implementation, which level strict asks for."
+        hint = "Submit it with `determinism: seeded`, or without the part of the model that needs this operation."
+        return Cause(failure="configuration", message=message, step=step, hint=hint, detail=_detail(error))
     return Cause.model_validate(
         {
             "failure": _class_by_phase(error, phase),
