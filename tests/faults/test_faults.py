@@ -3,14 +3,12 @@
 import json
 import os
 import signal
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
-from tests.faults.conftest import LEASE_S, PATIENCE_S, World, is_gone, kill, wait_for
+from app.wire.jobs import FINAL_STATES
+from tests.faults.conftest import PATIENCE_S, World, is_gone, kill, wait_for
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -47,8 +45,9 @@ def test_a_killed_worker(world: World) -> None:
     family = worker.family()
     assert len(family) == 3
     kill(worker.process)
-    wait_for(lambda: all(is_gone(process) for process in family), "the end of forkserver, trainer and its child", 10)
+    wait_for(lambda: all(is_gone(process) for process in family), "the end of forkserver, trainer and its child")
     assert left.exists()
+    world.let_lease_run_out(job)
     world.start_worker()
     world.wait_state(job, "completed")
     assert world.attempts(job) == [("lost", 0), ("completed", 40)]
@@ -65,16 +64,7 @@ def test_a_killed_forkserver(world: World) -> None:
     world.assert_as_if_undisturbed(job, 100)
 
 
-@pytest.fixture
-def patient_world(world: World) -> Iterator[World]:
-    """Leases outlast the time a loaded machine takes to start an API."""
-    world.restart_api(lease_s=60)
-    yield world
-    world.restart_api(lease_s=LEASE_S)
-
-
-def test_training_goes_on_while_the_api_is_away(patient_world: World) -> None:
-    world = patient_world
+def test_training_goes_on_while_the_api_is_away(world: World) -> None:
     world.start_worker()
     job, rundir = world.hold(steps=150)
     world.kill_api()
@@ -86,8 +76,7 @@ def test_training_goes_on_while_the_api_is_away(patient_world: World) -> None:
     world.assert_as_if_undisturbed(job, 150)
 
 
-def test_a_training_that_ends_while_the_api_is_away(patient_world: World) -> None:
-    world = patient_world
+def test_a_training_that_ends_while_the_api_is_away(world: World) -> None:
     worker = world.start_worker()
     job, rundir = world.hold()
     world.kill_api()
@@ -104,7 +93,7 @@ def test_a_worker_that_shuts_down_gives_its_job_back(world: World, number: signa
     worker = world.start_worker()
     job, _ = world.hold()
     os.kill(worker.process.pid, number)
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(PATIENCE_S) == 0
     assert world.attempts(job) == [("interrupted", 0)]
     world.start_worker()
     world.wait_state(job, "completed")
@@ -117,7 +106,7 @@ def test_a_deaf_trainer_is_killed_after_its_grace(world: World) -> None:
     job, _ = world.hold(accident="deaf")
     started = time.monotonic()
     worker.process.terminate()
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(PATIENCE_S) == 0
     assert time.monotonic() - started >= 1
     assert world.attempts(job) == [("interrupted", 0)]
 
@@ -127,10 +116,10 @@ def test_a_second_signal_does_not_wait_for_the_grace(world: World) -> None:
     world.hold(accident="deaf")
     trainer = worker.trainers()[0]
     worker.process.terminate()
-    time.sleep(1)
+    wait_for(lambda: "telling the trainer to stop" in worker.log.read_text(), "the first signal's effect")
     assert worker.process.poll() is None
     worker.process.terminate()
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(PATIENCE_S) == 0
     assert is_gone(trainer)
 
 
@@ -163,15 +152,10 @@ def test_a_killed_broker_that_forgets_everything(world: World) -> None:
     assert worker.process.poll() is None
 
 
-def sql(world: World, statement: str) -> None:
-    with closing(sqlite3.connect(world.data_dir / "cairn.db", timeout=30)) as database, database:
-        database.execute(statement)
-
-
 def test_a_server_that_forgot_its_workers(world: World) -> None:
     worker = world.start_worker()
     wait_for(lambda: "known to the API" in worker.log.read_text(), "the first hello")
-    sql(world, "DELETE FROM workers WHERE id NOT IN (SELECT worker_id FROM attempts)")
+    world.sql("DELETE FROM workers WHERE id NOT IN (SELECT worker_id FROM attempts)")
     job = world.submit(steps=20)
     world.wait_state(job, "completed")
     assert worker.log.read_text().count("known to the API") == 2
@@ -180,13 +164,13 @@ def test_a_server_that_forgot_its_workers(world: World) -> None:
 def test_a_drained_worker_takes_no_work_until_it_is_wanted_again(world: World) -> None:
     worker = world.start_worker()
     wait_for(lambda: "known to the API" in worker.log.read_text(), "the first hello")
-    sql(world, "UPDATE workers SET drain = 1")
+    world.sql("UPDATE workers SET drain = 1")
     wait_for(lambda: "draining" in worker.log.read_text(), "the order to drain")
     time.sleep(1.5)
     job = world.submit(steps=20)
     time.sleep(1.5)
     assert world.job(job)["state"] == "queued"
-    sql(world, "UPDATE workers SET drain = 0")
+    world.sql("UPDATE workers SET drain = 0")
     world.wait_state(job, "completed")
 
 
@@ -206,14 +190,15 @@ def test_a_superseded_attempt_kills_its_trainer(world: World) -> None:
     job, rundir = world.hold()
     trainer = frozen.trainers()[0]
     frozen.process.send_signal(signal.SIGSTOP)
+    world.let_lease_run_out(job)
     wait_for(lambda: world.attempts(job)[0][0] == "lost", "the lease to run out")
     world.start_worker(CAIRN_WORK_DIR=str(world.work_dir / "second"))
     world.wait_state(job, "completed")
     assert not is_gone(trainer)
     (rundir / "go").touch()  # it trains on, and what it says must not count
     frozen.process.send_signal(signal.SIGCONT)
-    wait_for(lambda: is_gone(trainer), "the superseded trainer's end", 20)
-    wait_for(lambda: not rundir.exists(), "the run directory's removal", 20)
+    wait_for(lambda: is_gone(trainer), "the superseded trainer's end")
+    wait_for(lambda: not rundir.exists(), "the run directory's removal")
     assert world.attempts(job) == [("lost", 0), ("completed", 40)]
     world.assert_as_if_undisturbed(job, 100)
 
@@ -234,17 +219,31 @@ def test_as_many_at_once_as_there_are_slots(world: World) -> None:
     worker = world.start_worker(CAIRN_SLOTS="2")
     jobs = [world.submit(steps=60, step_s=0.02) for _ in range(4)]
     most = 0
-    deadline = time.monotonic() + PATIENCE_S
-    while any(world.job(job)["state"] != "completed" for job in jobs) and time.monotonic() < deadline:
+
+    def all_ended() -> bool:
+        nonlocal most
         most = max(most, len(worker.trainers()))
-        time.sleep(0.1)
+        return all(world.job(job)["state"] in FINAL_STATES for job in jobs)
+
+    wait_for(all_ended, "the end of four jobs")
     for job in jobs:
         world.wait_state(job, "completed")
         world.assert_as_if_undisturbed(job, 60)
     assert most == 2
 
 
+def test_a_delivery_that_breaks_gives_the_job_back(world: World) -> None:
+    """The checkpoints that follow wait for metrics that will never be delivered."""
+    worker = world.start_worker(CAIRN_FLUSH_S="1")
+    job = world.submit(steps=100, accident="unreadable", accident_at=45)
+    world.wait_state(job, "completed")
+    assert [state for state, _ in world.attempts(job)] == ["interrupted", "completed"]
+    assert "The worker failed, not the training: IsADirectoryError" in world.job(job)["attempts"][0]["cause"]["message"]
+    assert worker.process.poll() is None
+    world.assert_as_if_undisturbed(job, 100)
+
+
 def test_a_worker_with_a_wrong_token_ends_with_words(world: World) -> None:
     worker = world.start_worker(CAIRN_WORKER_TOKEN="wrong")
-    assert worker.process.wait(60) == 1
+    assert worker.process.wait(PATIENCE_S) == 1
     assert "refuses this worker" in worker.log.read_text()

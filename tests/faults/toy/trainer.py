@@ -11,9 +11,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from worker.rundir import Manifest, Result, RunDir, RunSpec, Status, write_atomically, write_json
@@ -58,7 +59,7 @@ def _train(run: RunDir, spec: RunSpec, stopping: list[int]) -> Result:
         if spec.config["accident_at"] == step and spec.resume_step is None:
             batch = _spool(run, batch, rows)
             write_json(run.status, Status(phase="training", step=step))
-            _have_accident(spec.config["accident"], step, lambda: bool(stopping) or _is_released(run))
+            _have_accident(run, spec.config["accident"], step, lambda: bool(stopping) or _is_released(run))
         if time.monotonic() - flushed > FLUSH_S:
             batch, flushed = _spool(run, batch, rows), time.monotonic()
             write_json(run.status, Status(phase="training", step=step), durable=False)
@@ -76,13 +77,19 @@ def _spool(run: RunDir, number: int, rows: list[tuple[int, float]]) -> int:
     if not rows:
         return number
     steps, values = zip(*rows, strict=True)
-    batch = pa.record_batch({"step": pa.array(steps, pa.int64()), "train/loss": pa.array(values, pa.float64())})
+    batch = pa.record_batch({"step": _column(pa.int64(), steps), "train/loss": _column(pa.float64(), values)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     write_atomically(run.metrics / f"{number:06d}.arrow", sink.getvalue().to_pybytes(), durable=False)
     rows.clear()
     return number + 1
+
+
+def _column(kind: pa.DataType, values: Sequence[float]) -> pa.Array:
+    """Do what `pa.array` does without its import of pandas, which takes longer than a whole toy training."""
+    numbers = np.array(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _save(run: RunDir, spec: RunSpec, step: int, value: float) -> None:
@@ -106,12 +113,14 @@ def _is_released(run: RunDir) -> bool:
     return run.stop.exists() or (run.root / "go").exists()
 
 
-def _have_accident(kind: str, step: int, released: Callable[[], bool]) -> None:
+def _have_accident(run: RunDir, kind: str, step: int, released: Callable[[], bool]) -> None:
     """Only in a job's first execution, or the second would meet the same."""
     if kind == "crash":
         os.abort()
     elif kind == "raise":
         raise RuntimeError(f"planned accident at step {step}")
+    elif kind == "unreadable":
+        (run.metrics / "999999.arrow").mkdir()
     elif kind == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
