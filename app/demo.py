@@ -106,11 +106,16 @@ def train(api: Api, house: House, steps: int | None) -> tuple[JobDetail, Path]:
     _step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
     reference = _step("dataset registered", lambda: register(api, systems))
     job = submit(api, steps)
-    told = f"goes on from step {job.progress.step}" if job.attempt else "submitted"
-    console.print(f"  job {job.id} {told}: {job.progress.total_steps} steps on {reference}\n")
+    console.print(f"  job {job.id} {_standing(job)}: {job.progress.total_steps} steps on {reference}\n")
     job = watching.watch_job(api, job.id, footer=f"Dashboard  {escape(house.login_link())}")
     watching.finish(job, as_json=False)
     return job, systems
+
+
+def _standing(job: JobDetail) -> str:
+    if job.state == "completed":
+        return "has trained this already"
+    return f"goes on from step {job.progress.step}" if job.progress.step else "submitted"
 
 
 def _step(what: str, do: Callable[[], T]) -> T:
@@ -133,14 +138,11 @@ def register(api: Api, systems: Path) -> str:
 
 
 def submit(api: Api, steps: int | None) -> JobDetail:
-    """Submit the example's input, or return the job of an earlier demo that was interrupted."""
-    for state in ("running", "queued", "stopping"):
-        waiting = api.get("/jobs", state=state, tag=TAG)["items"]
-        if waiting:
-            return view(JobDetail, api.get(f"/jobs/{waiting[0]['id']}"))
+    """Submit the example's input, or return the job of an earlier demo: its training is the same, so nothing is trained twice."""
     document = read(str(EXAMPLE / "input.json"))
     apply_settings(document, [f"training.numb_steps={steps}"] if steps else [])
     body = {"config": document.value, "engine": "deepmd", "name": "copper", "seed": SEED, "tags": [TAG]}
+    body["on_existing"] = "resume"
     try:
         return view(JobDetail, api.post("/jobs", json=body))
     except Failure as failure:

@@ -11,6 +11,7 @@ from app.cli.options import (
     Branch,
     Config,
     Engine,
+    Existing,
     FittingOption,
     Force,
     Job,
@@ -59,6 +60,7 @@ def submit(
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
     keep_last: Annotated[int | None, typer.Option(min=2, help="How many of the newest checkpoints are kept.")] = None,
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    on_existing: Existing = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -87,6 +89,7 @@ def submit(
         tags=tag,
         priority=priority,
         checkpoints=policy or None,
+        on_existing=on_existing,
     )
     submission.submit(
         submission.Wanted(file, {"engine": engine, **fields}, start, set_ or []),
@@ -107,6 +110,7 @@ def check(
     allow: Allow = None,
     seed: Seed = None,
     replicas: Replicas = None,
+    on_existing: Existing = None,
     set_: Settings = None,
     engine: Engine = "deepmd",
     explain: Annotated[bool, typer.Option("--explain", help="Say in words where each value came from.")] = False,
@@ -116,7 +120,9 @@ def check(
     from app.cli import starting, submission
 
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
-    wanted = submission.Wanted(file, given(engine=engine, seed=seed, replicas=replicas), start, set_ or [])
+    wanted = submission.Wanted(
+        file, given(engine=engine, seed=seed, replicas=replicas, on_existing=on_existing), start, set_ or []
+    )
     submission.check(wanted, explain=explain, as_json=json)
 
 

@@ -9,7 +9,7 @@ from app.cli.screen import ago, duration, out, print_json, quantity, size, state
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
-from app.wire.jobs import AttemptView, CheckpointView, JobDetail, JobFile, JobPage, JobView
+from app.wire.jobs import AttemptView, CheckpointView, Exactness, JobDetail, JobFile, JobPage, JobView
 
 
 def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
@@ -80,6 +80,9 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
     facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
     facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
+    if job.weight_check and job.weight_check.twins:
+        facts.append(("weight check", escape(job.weight_check.summary)))
+    facts += _exactness(job.exactness)
     if job.reproduces:
         facts.append(("reproduces", f"job {job.reproduces}" + (f": {job.reproduction}" if job.reproduction else "")))
     facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []
@@ -88,6 +91,13 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
         facts.append(("took", duration((job.ended_at - job.started_at).total_seconds())))
     facts += [("warning", f"[yellow]{escape(notice.message)}[/]") for notice in job.warnings]
     return facts
+
+
+def _exactness(found: Exactness | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    facts = [("exactness", "[green]exact[/]" if found.exact else "[yellow]not proven[/]")]
+    return facts + [("", escape(sentence)) for sentence in [*found.reasons, *found.proof]]
 
 
 def _print_attempts(attempts: list[AttemptView]) -> None:

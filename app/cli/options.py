@@ -22,6 +22,15 @@ class Policy(StrEnum):
     error = "error"
 
 
+class Twin(StrEnum):
+    """What to do when the same training is here already."""
+
+    resume = "resume"
+    reuse = "reuse"
+    new = "new"
+    fail = "fail"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Job = Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", min=1)]
 Config = Annotated[
@@ -59,6 +68,14 @@ Seed = Annotated[int | None, typer.Option(help="Root seed; drawn and recorded wh
 Replicas = Annotated[
     int | None,
     typer.Option(min=1, max=64, help="That many trainings that differ in nothing but their seeds, as a group."),
+]
+Existing = Annotated[
+    Twin | None,
+    typer.Option(
+        "--on-existing",
+        help="When the same training is here already: go on from its checkpoint, take it as it is, train anew, or fail "
+        "[default: go on from an interrupted one, ask about any other].",
+    ),
 ]
 Engine = Annotated[str, typer.Option(help="Which engine trains.")]
 Output = Annotated[

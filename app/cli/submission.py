@@ -50,7 +50,7 @@ class Wanted:
     def _options(self) -> dict[str, str]:
         """Return the text of the options that set one value beside the config, by JSON pointer."""
         plain = {name: value for name, value in self.fields.items() if not isinstance(value, dict | list)}
-        return {f"/{name}": f"--{name} {value}" for name, value in plain.items()}
+        return {f"/{name}": f"--{name.replace('_', '-')} {value}" for name, value in plain.items()}
 
     def submission(self, document: Document) -> dict[str, Any]:
         """Return what is sent."""
@@ -63,10 +63,23 @@ def submit(wanted: Wanted, *, data: Sequence[str], key: str | None, follow: bool
     if follow and wanted.fields.get("replicas", 1) > 1:
         raise usage("--follow watches one job.", hint="`cairn group show GROUP` tells how the replicas are doing.")
     document = wanted.document()
+    send(document, wanted.submission(document), data=data, key=key, follow=follow, as_json=as_json)
+
+
+def send(
+    document: Document,
+    body: dict[str, Any],
+    *,
+    data: Sequence[str] = (),
+    key: str | None = None,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Submit `body`, whose config is the document's, show the job, and watch it when asked to."""
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     with connect() as api:
         with _about(document):
-            found = _send(api, wanted.submission(document), data, headers)
+            found = _send(api, body, data, headers)
         job = view(JobDetail, found)
         if not as_json:
             group = view(GroupDetail, api.get(f"/groups/{job.group}")) if job.replica else None
@@ -96,11 +109,13 @@ def _send(api: Api, body: dict[str, Any], data: Sequence[str], headers: dict[str
 
 
 def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> None:
-    _print_warnings(job.warnings, document)
+    print_warnings(job.warnings, document)
     console = out()
     console.print(
         f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {job.progress.total_steps} steps, seed {job.seed}."
     )
+    if job.weight_check and job.weight_check.twins:
+        console.print(f"  {escape(job.weight_check.summary)}", soft_wrap=True)
     if job.base:
         share = f", {kept(job.plan)}" if job.plan else ""
         console.print(f"  {escape(words(job.start, job.base))}{share}", soft_wrap=True)
@@ -139,7 +154,18 @@ def check(wanted: Wanted, *, explain: bool, as_json: bool) -> None:
             exit_code=FAILED,
         )
     if not as_json:
-        out().print(f"[green]This would run.[/] [dim]digest {result.digest[:12]}[/]")
+        _print_verdict(result)
+
+
+def _print_verdict(check: Check) -> None:
+    weights = check.weight_check
+    digest = f"[dim]digest {check.digest[:12]}[/]"
+    if weights is None or weights.decision != "refused":
+        out().print(f"[green]This would run.[/] {digest}")
+    else:
+        out().print(f"[yellow]This would be refused[/] without another `--on-existing`. {digest}")
+    if weights is not None and weights.twins:
+        out().print(f"  {escape(weights.summary)}", soft_wrap=True)
 
 
 def _checked(api: Api, body: dict[str, Any]) -> Any:
@@ -156,7 +182,7 @@ def _checked(api: Api, body: dict[str, Any]) -> Any:
 
 
 def _print_check(check: Check, document: Document, *, explain: bool) -> None:
-    _print_warnings(check.warnings, document)
+    print_warnings(check.warnings, document)
     _print_origins(check)
     if check.plan is not None:
         print_plan(check.plan)
@@ -181,7 +207,8 @@ def _in_words(hints: CostHints) -> str:
     return ", ".join(parts)
 
 
-def _print_warnings(warnings: Sequence[Notice], document: Document) -> None:
+def print_warnings(warnings: Sequence[Notice], document: Document | None = None) -> None:
+    """Print what a job's owner should know of its config, with the lines of the document."""
     for notice in warnings:
         fault = Fault(notice.code, notice.message, notice.pointer, notice.hint)
         print_fault(fault, document, style="yellow", word="warning")

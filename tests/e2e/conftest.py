@@ -59,7 +59,8 @@ class Service:
         return done
 
     def submit(self, config: dict[str, Any], **options: Any) -> dict[str, Any]:
-        answer = self.client.post("/api/v1/jobs", json={"config": config, **options})
+        """Submit a training that begins anew, also when the same one is here already."""
+        answer = self.client.post("/api/v1/jobs", json={"config": config, "on_existing": "new", **options})
         assert answer.status_code == 201, answer.text
         return dict(answer.json())
 

@@ -258,7 +258,7 @@ def test_diff_shows_values_and_origins(cairn: Cairn, written: Any) -> None:
     }
     assert "2 different values" in done.out
     assert cairn("diff", left, right, "--json").json["same_training"] is False
-    same = cairn("submit", written(width=5), *STUB, "--seed", 1, "--json").json["id"]
+    same = cairn("submit", written(width=5), *STUB, "--seed", 1, "--on-existing", "new", "--json").json["id"]
     assert "train the same thing" in cairn("diff", right, same).out
     other = cairn("submit", written(width=5), *STUB, "--seed", 2, "--json").json["id"]
     assert "equal values" in cairn("diff", right, other).out

@@ -59,13 +59,15 @@ def api(server: Server, systems: Path, tmp_path_factory: pytest.TempPathFactory)
         yield api
 
 
-def test_an_interrupted_job_is_continued_and_a_finished_one_is_not(api: Api, worker: SimulatedWorker) -> None:
+def test_a_second_demo_trains_nothing_twice(api: Api, worker: SimulatedWorker) -> None:
     first = demo.submit(api, 10)
     assert first.progress.total_steps == 10
     assert demo.submit(api, 10).id == first.id, "it waits"
     attempt = worker.claim(first.id)
     assert demo.submit(api, 10).id == first.id, "it runs"
+    attempt.checkpoint(10)
     attempt.end("completed", 10)
+    assert demo.submit(api, 10).id == first.id, "it is done"
     second = demo.submit(api, None)
     assert second.id != first.id
     assert second.progress.total_steps > 1000, "the example's own number"

@@ -131,7 +131,7 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def attempts(submit, worker):
     """Two jobs of one spec, each in its first attempt."""
-    return [worker.claim(submit(seed=7)["id"]) for _ in range(2)]
+    return [worker.claim(submit(seed=7, on_existing="new")["id"]) for _ in range(2)]
 
 
 def compare(client, left, right, **headers):
@@ -379,7 +379,7 @@ def test_generators_that_only_one_has_are_not_compared(client, attempts):
 
 
 def test_checkpoints_that_are_not_kept_are_compared_all_the_same(client, submit, worker):
-    attempts = [worker.claim(submit(seed=7, checkpoints={"keep_last": 2})["id"]) for _ in range(2)]
+    attempts = [worker.claim(submit(seed=7, on_existing="new", checkpoints={"keep_last": 2})["id"]) for _ in range(2)]
     for attempt, digest in zip(attempts, "ab", strict=True):
         for step in (1, 2, 3, 4):
             attempt.checkpoint(step, fingerprint=(digest if step == 2 else "0") * 64)

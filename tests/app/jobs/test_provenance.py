@@ -78,7 +78,7 @@ def test_jobs_differ_by_value_and_by_origin(client, stub, diff):
 
 
 def test_equal_values_of_another_origin_are_listed_apart(client, stub, diff):
-    left, right = stub_job(client, {"cutoff": 6.0}, seed=1), stub_job(client, {}, seed=1)
+    left, right = (stub_job(client, config, seed=1, on_existing="new") for config in ({"cutoff": 6.0}, {}))
     found = diff(left, right)
     assert (found["same_training"], found["values"]) == (True, [])
     (one,) = found["origins"]
