@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.artifacts.store import BlobStore
 from app.engines.base import Engine
 from app.errors import Conflict
-from app.jobs import service
+from app.jobs import intact, service
 from app.jobs.bundle import Member
-from app.tables import Checkpoint, CheckpointFile, Group, Job
+from app.tables import CheckpointFile, Group, Job
 
 INDEX = "ensemble.json"
 
@@ -43,7 +43,7 @@ def members(session: Session, store: BlobStore, group: Group, step: int | None) 
 
 
 def _part(session: Session, store: BlobStore, job: Job, step: int | None) -> Part:
-    found = _newest_good(session, store, job.id, step)
+    found = intact.newest_good(session, store, job.id, step).good
     if found is None:
         which = "no checkpoint yet" if step is None else f"no good checkpoint of step {step}"
         hint = "`cairn download JOB` fetches what a single replica has."
@@ -54,15 +54,6 @@ def _part(session: Session, store: BlobStore, job: Job, step: int | None) -> Par
         )
     file = next(file for file in found.files if file.role == "checkpoint")
     return Part(job, found.step, file, f"replica-{job.replica:02d}-{file.name}")
-
-
-def _newest_good(session: Session, store: BlobStore, job_id: int, step: int | None) -> Checkpoint | None:
-    """Return a job's newest checkpoint, or that of a step as the newest attempt left it, whose files hold."""
-    rows = select(Checkpoint).where(Checkpoint.job_id == job_id)
-    if step is not None:
-        rows = rows.where(Checkpoint.step == step)
-    newest_first = session.scalars(rows.order_by(Checkpoint.step.desc(), Checkpoint.id.desc()))
-    return next((row for row in newest_first if all(store.intact(file.blob_sha256) for file in row.files)), None)
 
 
 def _index(engine: Engine, group: Group, parts: list[Part]) -> dict[str, object]:

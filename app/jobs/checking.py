@@ -22,9 +22,14 @@ def settle(session: Session, errand: Errand) -> int:
     waiting = Job.inventory_errand_id == errand.id, Job.state.in_(("checking", "paused"))
     jobs = [job for job in session.scalars(select(Job).where(*waiting).order_by(Job.id)) if job.plan is None]
     tensors = planning.tensors(errand) if jobs else None
+    of_group: dict[int | None, TransferPlan | list[Problem]] = {}
     for job in jobs:
         assert tensors is not None
-        outcome = [tensors] if isinstance(tensors, Problem) else _planned(session, job, tensors)
+        outcome = of_group.get(job.group_id)
+        if outcome is None:
+            outcome = [tensors] if isinstance(tensors, Problem) else _planned(session, job, tensors)
+        if job.group_id is not None:  # replicas differ in their seeds, on which no plan depends
+            of_group[job.group_id] = outcome
         if isinstance(outcome, list):
             transitions.fail_check(session, job.id, outcome)
         else:

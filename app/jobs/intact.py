@@ -31,11 +31,16 @@ class Search:
         return f"checkpoint {', '.join(wrong)}; {instead}"
 
 
-def newest_good(session: Session, store: BlobStore, job_id: int) -> Search:
-    """Look for the newest checkpoint of a job whose every file is there with the right bytes. May hash files."""
+def newest_good(session: Session, store: BlobStore, job_id: int, step: int | None = None) -> Search:
+    """Look for the newest checkpoint of a job whose every file is there with the right bytes. May hash files.
+
+    Of a step only that is looked at, as the newest attempt left it.
+    """
     files: list[TwinFile] = []
     damaged: set[str] = set()
     rows = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    if step is not None:
+        rows = rows.where(Checkpoint.step == step)
     for checkpoint in session.scalars(rows.order_by(Checkpoint.step.desc(), Checkpoint.id.desc())):
         found = {file.blob_sha256: store.damage(file.blob_sha256) for file in checkpoint.files}
         problem = next((problem for problem in found.values() if problem), None)

@@ -14,7 +14,7 @@ from tests.app.simulated import SimulatedWorker
 @pytest.fixture
 def group(cairn: Cairn, file: Path, empty_queue: None) -> dict[str, Any]:
     """A group of three replicas that wait."""
-    first = cairn("submit", file, "--replicas", 3, "--name", "cu", "--seed", 7, "--json").json
+    first = cairn("submit", file, "--replicas", 3, "--name", "cu", "--json").json
     found: dict[str, Any] = cairn("group", "show", first["group"], "--json").json
     return found
 
@@ -45,7 +45,7 @@ def test_checking_replicas_tells_the_roots(cairn: Cairn, file: Path) -> None:
 def test_a_group_is_shown_with_its_statistics(cairn: Cairn, worker: SimulatedWorker, group: dict[str, Any]) -> None:
     train(worker, group, [0.080, 0.082, float("nan")])
     done = cairn("group", "show", group["id"])
-    assert "3 replicas, seed 7: 3 completed" in done.out
+    assert f"3 replicas, seed {group['seed']}: 3 completed" in done.out
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     wrong = group["jobs"][2]["id"]
     assert f"train/rmse_f 2 81 ± 1.4 meV/Å 68.29 … 93.71 meV/Å job {wrong}: non-finite" in lines
