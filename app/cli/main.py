@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, datasets, evaluating, groups, jobs, local, models, repeating, workers
+from app.cli import account, control, datasets, evaluating, groups, jobs, local, models, repeating, workers
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -52,6 +52,11 @@ def build() -> typer.Typer:
             jobs.watch,
             jobs.logs,
             jobs.cancel,
+            control.pause,
+            control.resume,
+            control.retry,
+            control.extend,
+            control.clone,
             jobs.download,
             jobs.provenance,
             jobs.diff,
@@ -64,6 +69,8 @@ def build() -> typer.Typer:
     }
     for panel, commands in panels.items():
         _add(app, commands, panel)
+    # A negative priority is no option, although it looks like one.
+    app.command(rich_help_panel="Jobs", context_settings={"ignore_unknown_options": True})(control.priority)
     replicas = typer.Typer(no_args_is_help=True, help="Look at groups of replicas, and act on all of their jobs.")
     _add(replicas, (groups.ls, groups.show, groups.cancel, groups.pause, groups.resume, groups.download))
     app.add_typer(replicas, name="group", rich_help_panel="Jobs")
