@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from worker.rundir import RunDir
 
 log = logging.getLogger(__name__)
 
+_OURS = re.compile(r"^(\d+-\d+|errand-\w+)$")
+"""Names of the directories made here. The work directory may be one in which somebody keeps other things, too."""
 _OWNER = ".owner"
 """Locked (flock) by the worker that supervises the attempt: the kernel lets go when that worker dies."""
 
@@ -58,7 +61,7 @@ def clean(work: Path) -> None:
     """Remove the run directories whose workers are dead."""
     with _only_one(work):
         for path in work.iterdir():
-            if path.is_dir() and _remove_if_dead(path):
+            if _OURS.match(path.name) and path.is_dir() and _remove_if_dead(path):
                 log.info("removed %s, left by a worker that is gone", path)
 
 

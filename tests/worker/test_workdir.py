@@ -48,3 +48,11 @@ def test_an_attempt_never_starts_in_a_used_directory(tmp_path: Path) -> None:
     leave_behind(tmp_path)
     with workdir.fresh(tmp_path, 1, 1) as run:
         assert not run.spec.exists()
+
+
+def test_what_somebody_else_keeps_there_is_left_alone(tmp_path: Path) -> None:
+    for name in ("results", "1-1.bak", "2024-01-31"):
+        (tmp_path / name).mkdir()
+    workdir.clean(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "1-1.bak", "2024-01-31", "results"]
+    assert list((tmp_path / "results").iterdir()) == []
