@@ -2,9 +2,10 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -38,6 +39,8 @@ from app.wire.worker import (
 )
 
 CHUNK_BYTES = 1 << 20
+PIECE_BYTES = 32 << 20
+"""Bytes that one request carries of a large blob: what an interruption costs at most."""
 
 _T = TypeVar("_T", bound=BaseModel)
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -45,6 +48,10 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 class Unreachable(Exception):
     """The control plane does not answer, or not now. Ask again later."""
+
+
+class ServerFull(Unreachable):
+    """The server has no room for what was sent, for now."""
 
 
 class Rejection(Exception):
@@ -180,21 +187,45 @@ def environment(api: Api, data: bytes) -> None:
     _send(api, "PUT", f"{_attempt(api)}/environment", content=lambda: data, headers=headers)
 
 
-def has_blob(api: Api, sha256: str) -> bool:
-    """Return whether the server holds these bytes."""
-    try:
-        _send(api, "HEAD", f"/blobs/{sha256}")
-    except Refused as error:
-        if error.status == 404:
-            return False
-        raise
-    return True
+def blob_offset(api: Api, sha256: str) -> int | None:
+    """Return how many bytes of a blob the server has received in pieces; None: it holds the whole."""
+    response = _send(api, "HEAD", f"/blobs/{sha256}", answers=(404,))
+    if response.status_code == 404:
+        return int(response.headers.get("Upload-Offset", 0))
+    return None
 
 
-def put_blob(api: Api, sha256: str, path: Path) -> None:
-    """Upload a file at constant memory. The server re-hashes it: `Refused` with code `digest-mismatch` if it differs."""
-    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-    _send(api, "PUT", f"/blobs/{sha256}", content=lambda: _chunks(path, api.hurry), headers=headers)
+def put_blob(
+    api: Api, sha256: str, path: Path, pass_: Callable[[int], None] = lambda _: None, chunk: int = CHUNK_BYTES
+) -> None:
+    """Upload a file at constant memory, a large one in pieces: called again, it goes on where it was interrupted.
+
+    `pass_` is called before each `chunk` bytes and may wait. The server re-hashes the file: `Refused` with code
+    `digest-mismatch` if it differs.
+    """
+    size = path.stat().st_size
+    while (offset := blob_offset(api, sha256)) is not None:
+        try:
+            _put_from(api, sha256, path, offset if offset < size else 0, pass_, chunk)
+        except Refused as error:
+            if error.code != "upload-offset":
+                raise
+            continue  # an answer was lost, or somebody else sends the same bytes: ask how far it is
+        return
+
+
+def _put_from(api: Api, sha256: str, path: Path, offset: int, pass_: Callable[[int], None], chunk: int) -> None:
+    size = path.stat().st_size
+    while True:
+        stop = min(size, offset + PIECE_BYTES)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(stop - offset)}
+        if stop - offset < size:
+            headers["Content-Range"] = f"bytes {offset}-{stop - 1}/{size}"
+        piece = partial(_chunks, path, offset, stop, api.hurry, pass_, chunk)
+        _send(api, "PUT", f"/blobs/{sha256}", content=piece, headers=headers)
+        if stop == size:
+            return
+        offset = stop
 
 
 @contextmanager
@@ -282,8 +313,9 @@ def _send(
     tries: int | None = None,
     idempotent: bool = True,
     timeout: float | None = None,
+    answers: Collection[int] = (),
 ) -> httpx.Response:
-    """Send, and send again while the server cannot be reached; return an answer that is a success."""
+    """Send, and send again while the server cannot be reached; return an answer that is a success or of `answers`."""
     headers = _headers(api) | (headers or {})
     if body is not None:
         headers["Content-Type"] = "application/json"
@@ -296,11 +328,11 @@ def _send(
                 method, path, content=payload, headers=headers, params=params,
                 timeout=_TIMEOUT if timeout is None else timeout,
             )  # fmt: skip
-            return _check(api, response)
+            return response if response.status_code in answers else _check(api, response)
         except (Unreachable, httpx.TransportError) as error:
             repeatable = idempotent or isinstance(error, httpx.ConnectError)
             if left <= 0 or not repeatable or api.hurry.wait(_pause(left, tries or api.tries)):
-                raise Unreachable(_describe(error)) from error
+                raise (error if isinstance(error, Unreachable) else Unreachable(_describe(error))) from error
 
 
 def _pause(left: int, tries: int) -> float:
@@ -313,6 +345,8 @@ def _check(api: Api, response: httpx.Response) -> httpx.Response:
     if status < 300:
         return response
     code, message = _problem(response)
+    if status == 507:
+        raise ServerFull(message)
     if status == 429 or status >= 500:
         raise Unreachable(f"answered {status} ({message})")
     if api.attempt_id is not None and status == 401:
@@ -345,9 +379,14 @@ def _describe(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _chunks(path: Path, hurry: Hurry) -> Iterator[bytes]:
+def _chunks(
+    path: Path, start: int, stop: int, hurry: Hurry, pass_: Callable[[int], None], size: int
+) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
+        file.seek(start)
+        while start < stop and (chunk := file.read(min(size, stop - start))):
+            pass_(len(chunk))
             if hurry.is_set():
                 raise Unreachable(f"upload of {path.name} abandoned")
+            start += len(chunk)
             yield chunk

@@ -30,7 +30,7 @@ def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause
     if isinstance(error, TrainingFailure):
         detail = error.cause.detail or _detail(error)
         return error.cause.model_copy(update={"step": error.cause.step or step, "detail": detail})
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if isinstance(error, OSError) and is_disk_full(error):
         message = f"No space left for {error.filename or 'the run directory'} while in phase {phase!r}."
         return Cause(
             failure="disk-full", message=message, step=step, hint="Free disk space on the worker, then resume."
@@ -50,6 +50,11 @@ def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause
             "detail": _detail(error),
         }
     )
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Tell whether there is no room left: full disk or quota."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

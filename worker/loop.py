@@ -10,6 +10,7 @@ from worker import checkpoint
 from worker.background import Background
 from worker.context import RunContext
 from worker.engines.base import EngineTask, EngineTrainer
+from worker.failures import is_disk_full
 from worker.rundir import Result, RunDir
 from worker.spool import MetricSpool
 
@@ -58,7 +59,7 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
                     spool.flush()
                     background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
                 if _is_multiple(progress.step, trainer.checkpoint_every):
-                    _save(trainer, directory, spool, progress)
+                    _save_if_room(trainer, outlet, directory, spool, progress)
             if how != "now" and progress.saved < progress.step:
                 _save(trainer, directory, spool, progress)
         finally:
@@ -97,6 +98,19 @@ def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) ->
     # DeePMD also reports its first step, before the first full interval.
     if trainer.validate_every > 0 and (step == 1 or step % trainer.validate_every == 0):
         spool.add(step, trainer.validate(step))
+
+
+def _save_if_room(
+    trainer: EngineTrainer, outlet: RunContext, directory: RunDir, spool: MetricSpool, progress: Progress
+) -> None:
+    """Write a checkpoint, or go on from memory while the disk is full: the next one may fit. The last one has to."""
+    try:
+        _save(trainer, directory, spool, progress)
+    except OSError as error:
+        if not is_disk_full(error) or progress.step >= trainer.total_steps:
+            raise
+        message = f"No space for the checkpoint of step {progress.step}: training goes on, the last good one is of step"
+        outlet.event("warning", f"{message} {progress.saved}. Free disk space on the worker.")
 
 
 def _save(trainer: EngineTrainer, directory: RunDir, spool: MetricSpool, progress: Progress) -> None:

@@ -55,6 +55,11 @@ class WorkerSettings(BaseSettings):
     stop_grace_s: float = Field(
         default=60.0, ge=0, description="Seconds a trainer has to write its checkpoint before it is killed."
     )
+    upload_bytes_per_s: int | None = Field(
+        default=None,
+        ge=1,
+        description="Bytes per second that a training's uploads take at most while it trains; default: no limit.",
+    )
     flush_s: float = Field(
         default=60.0, ge=0, description="Seconds a worker that shuts down takes to deliver what is left."
     )

@@ -11,6 +11,7 @@ from app.wire.worker import Claim, End, Heartbeat
 from worker import client, verdict, workdir
 from worker.cache import CorruptBlob
 from worker.children import ForkserverDown, TrainerProcess
+from worker.failures import is_disk_full
 from worker.fate import Fate, Ordered
 from worker.gpus import Slot
 from worker.lease import Lease
@@ -18,6 +19,7 @@ from worker.prepare import CheckpointLost, prepare
 from worker.rundir import RunDir
 from worker.runtime import Runtime
 from worker.shipper import Delivery, Shipper, Timeline
+from worker.throttle import Throttle
 from worker.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -61,14 +63,16 @@ class _Attempt:
         log.info("%s claimed: %s, %s", self.label, self.claim.job_name, self._start())
         shipper = Shipper(self.api, run, self.timeline, self.label)
         uploads = Uploads(
-            self.api, run, self.runtime.cache, self.claim.checkpoints.keep_last, self.label, self.timeline.put
-        )
+            self.api, run, self.runtime.cache, self.claim.checkpoints, self.label, self.timeline.put,
+            throttle=Throttle(self.runtime.settings.upload_bytes_per_s),
+        )  # fmt: skip
         ship = Delivery(f"ship {self.label}", shipper.ship, self.fate)
         upload = Delivery(f"upload {self.label}", uploads.upload, self.fate)
         with Lease(self.api, self.claim, self.fate, lambda: self._describe(run)), ExitStack() as in_use:
             ship.start()
             upload.start()
             proposal = self._run(run, in_use)
+            uploads.throttle.lift()
             self._flush(ship, upload)
             if self.fate.broken is not None:
                 proposal = self.interrupted("library", f"The worker failed, not the training: {self.fate.broken}")
@@ -225,7 +229,7 @@ class _Attempt:
 
     def own_fault(self, error: Exception) -> End:
         """Return the end of an attempt that met a full disk or a mistake of this worker's."""
-        if isinstance(error, OSError) and verdict.is_disk_full(error):
+        if isinstance(error, OSError) and is_disk_full(error):
             where = str(error.filename or self.runtime.settings.work_path)
             return End(outcome="failed", step=self.start_step, cause=verdict.disk_full(where))
         log.error("%s the supervisor itself failed", self.label, exc_info=error)

@@ -6,13 +6,16 @@ import mimetypes
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from app.wire.jobs import CheckpointFile
+from app.wire.jobs import CheckpointFile, CheckpointPolicy
+from app.wire.retention import Candidate, kept
 from app.wire.worker import ArtifactPut, CheckpointPut, JobFilePut
 from worker import client
 from worker.cache import Cache, digest
 from worker.rundir import Manifest, RunDir
+from worker.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +31,12 @@ Say = Callable[[str, str], None]
 
 @dataclass
 class Uploads:
-    """What one attempt has uploaded. `keep_last` is the server's retention: waiting checkpoints beyond it are skipped."""
+    """What one attempt has uploaded. `policy` is the server's retention: waiting checkpoints beyond it are skipped."""
 
     api: client.Api
     run: RunDir
     cache: Cache
-    keep_last: int
+    policy: CheckpointPolicy
     label: str
     say: Say
     registered: set[int] = field(default_factory=set)
@@ -41,7 +44,9 @@ class Uploads:
     """Checkpoints the server would not have, and why: by step."""
     refused_files: dict[str, str] = field(default_factory=dict)
     """Files that the server would not have, and why: by name."""
+    throttle: Throttle = field(default_factory=Throttle)
     _artifacts: set[str] = field(default_factory=set)
+    _said_full: set[int] = field(default_factory=set)
     _files: set[str] = field(default_factory=set)
 
     def upload(self) -> bool:
@@ -54,16 +59,32 @@ class Uploads:
             if path.name not in self._files:
                 self._upload_file(path)
                 self._files.add(path.name)
-        waiting = self._waiting()
-        for step in waiting[: -self.keep_last]:
-            # Faster written than uploaded; the server's retention would delete these as soon as they arrived.
-            log.warning("%s checkpoint of step %d skipped: newer ones wait", self.label, step)
-            self._remove(step)
-        waiting = waiting[-self.keep_last :]
+        waiting = self._worth_uploading()
         if waiting:
-            self._upload_checkpoint(waiting[0])
+            self._upload_with_room(waiting[0])
             self._prune()
         return len(waiting) > 1
+
+    def _worth_uploading(self) -> list[int]:
+        """Return the steps that wait, without those that the server's retention would delete as soon as they arrived."""
+        waiting = self._waiting()
+        if len(waiting) <= self.policy.keep_last:
+            return waiting
+        wanted = kept([Candidate(step, step, _manifest(self.run, step).metrics) for step in waiting], self.policy)
+        for step in (step for step in waiting if step not in wanted):
+            # Faster written than uploaded.
+            log.warning("%s checkpoint of step %d skipped: newer ones wait", self.label, step)
+            self._remove(step)
+        return [step for step in waiting if step in wanted]
+
+    def _upload_with_room(self, step: int) -> None:
+        try:
+            self._upload_checkpoint(step)
+        except client.ServerFull as error:
+            if step not in self._said_full:
+                self._said_full.add(step)
+                self.say("warning", f"The checkpoint of step {step} waits on the worker and is sent again: {error}")
+            raise
 
     def keep_newest(self) -> None:
         """Put the newest registered checkpoint into the cache: the job may well go on right here."""
@@ -95,7 +116,7 @@ class Uploads:
         try:
             self._upload_blob(sha256, path)
             message = JobFilePut(name=path.name, media_type=media_type, sha256=sha256, md5=md5, size=size)
-            client.file(self.api, message)
+            self._register(partial(client.file, self.api, message), partial(self._upload_blob, sha256, path))
         except client.Refused as error:
             self.refused_files[path.name] = str(error)
             log.error("%s file %s refused: %s", self.label, path.name, error)  # noqa: TRY400
@@ -117,7 +138,7 @@ class Uploads:
                 fingerprint=manifest.fingerprint,
                 generators=manifest.generators,
             )
-            self._register(message)
+            self._register(partial(client.checkpoint, self.api, message), partial(self._upload_files, step, files))
         except (client.Refused, FileNotFoundError) as error:
             self.refused[step] = str(error)
             log.error("%s checkpoint of step %d refused: %s", self.label, step, error)  # noqa: TRY400
@@ -131,18 +152,18 @@ class Uploads:
         for file in files:
             self._upload_blob(file.sha256, self.run.checkpoints / f"step-{step}" / file.name)
 
-    def _register(self, message: CheckpointPut) -> None:
-        """Register a checkpoint; its files are sent again when the server has lost one of them meanwhile.
+    def _register(self, register: Callable[[], object], upload: Callable[[], None]) -> None:
+        """Register what was uploaded; it is sent again when the server has lost some of it meanwhile.
 
         The same bytes may belong to another job, whose retention removes them at this moment.
         """
         for left in reversed(range(UPLOADS_OF_A_BLOB)):
             try:
-                client.checkpoint(self.api, message)
+                register()
             except client.Refused as error:
                 if error.code not in _GONE or not left:
                     raise
-                self._upload_files(message.step, message.files)
+                upload()
             else:
                 return
 
@@ -157,8 +178,9 @@ class Uploads:
                 raise client.Unreachable("abandoned before its metrics were delivered")
 
     def _upload_blob(self, sha256: str, path: Path) -> None:
-        if not client.has_blob(self.api, sha256):
-            client.put_blob(self.api, sha256, path)
+        client.put_blob(
+            self.api, sha256, path, lambda count: self.throttle.take(count, self.api.hurry), self.throttle.chunk_bytes
+        )
 
     def _prune(self) -> None:
         done = [step for step in _steps(self.run) if step in self.registered]

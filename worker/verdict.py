@@ -1,6 +1,5 @@
 """How an attempt ended, in the words of the protocol: from what the trainer left behind to the proposed end state."""
 
-import errno
 import shutil
 import signal
 from typing import Literal
@@ -52,11 +51,6 @@ def disk_full(where: str, step: int | None = None) -> Cause:
         step=step,
         hint="Free space there, or lower CAIRN_CACHE_BYTES; then resume the job: its last checkpoint is good.",
     )
-
-
-def is_disk_full(error: OSError) -> bool:
-    """Return whether the error is about space: full disk or quota."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _result(run: RunDir) -> Result | None:

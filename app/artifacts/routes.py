@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.artifacts import service
-from app.artifacts.store import Blobs
-from app.artifacts.transfer import ReceivedBody, download
+from app.artifacts import partial, service
+from app.artifacts.store import Blobs, check_digest
+from app.artifacts.transfer import ReceivedBody, download, upload_limit
 from app.auth import CurrentAttempt
 from app.db import ReadSession, WriteSession
 from app.wire.worker import ArtifactPut, ArtifactView
@@ -18,25 +18,35 @@ Kind = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-@worker_router.put("/blobs/{sha256}")
+@worker_router.put("/blobs/{sha256}", responses={202: {"description": "The piece is there, others are not."}})
 def put_blob(
-    sha256: Sha256, attempt: CurrentAttempt, body: ReceivedBody, store: Blobs, session: WriteSession, response: Response
-) -> None:
-    """Store bytes: 201 when they are new, 200 when the server had them; 422 `digest-mismatch` otherwise."""
-    digests = body.finish()
-    service.check_digest(sha256, digests)
+    request: Request, sha256: Sha256, attempt: CurrentAttempt, body: ReceivedBody, store: Blobs, session: WriteSession
+) -> Response:
+    """Store bytes: 201 when they are new, 200 when the server had them; 422 `digest-mismatch` otherwise.
+
+    With `Content-Range` the body is one piece: 202 with `Upload-Offset`, where the next one begins, until it was the
+    last; 409 `upload-offset` when it does not begin where the one before ended.
+    """
     new = not store.intact(sha256)
-    store.keep(body)
+    if announced := request.headers.get("content-range"):
+        piece = partial.Piece.parse(announced, upload_limit(request))
+        digests = partial.append(store, sha256, piece, body)
+        if digests is None:
+            return Response(status_code=202, headers={"Upload-Offset": str(piece.last + 1)})
+    else:
+        digests = body.finish()
+        check_digest(sha256, digests)
+        store.keep(body)
     service.record_blob(session, store, digests)
-    response.status_code = 201 if new else 200
+    return Response(status_code=201 if new else 200)
 
 
 @worker_router.head("/blobs/{sha256}")
 def head_blob(sha256: Sha256, attempt: CurrentAttempt, store: Blobs, session: ReadSession) -> Response:
-    """Say whether the server has a blob whose bytes are good: 200 or 404."""
+    """Say whether the server has a blob whose bytes are good: 200, or 404 with the `Upload-Offset` of its pieces."""
     blob = service.find_blob(session, store, sha256)
     if blob is None:
-        return Response(status_code=404)
+        return Response(status_code=404, headers={"Upload-Offset": str(partial.offset(store, sha256))})
     return Response(headers={"Content-Length": str(blob.size), "ETag": f'"{sha256}"'})
 
 

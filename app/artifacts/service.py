@@ -6,7 +6,7 @@ from sqlalchemy import Exists, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.artifacts.errors import BlobMissing, BlobVanished, DigestMismatch
+from app.artifacts.errors import BlobMissing, BlobVanished
 from app.artifacts.store import BlobStore, Digests
 from app.auth import AttemptIdentity
 from app.db import transaction
@@ -58,15 +58,6 @@ def insert_if_absent(
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     insert = dialect.insert(table).values(**values).on_conflict_do_nothing()
     return session.execute(insert.returning(*table.__table__.primary_key)).first() is not None
-
-
-def check_digest(expected: str, digests: Digests) -> None:
-    """Raise DigestMismatch unless the bytes received are the ones announced."""
-    if digests.sha256 != expected:
-        raise DigestMismatch(
-            f"The {digests.size} bytes received hash to {digests.sha256}, not to {expected}; they were not stored.",
-            hint="The file changed while it was sent, or the connection damaged it: send it again.",
-        )
 
 
 def find_blob(session: Session, store: BlobStore, sha256: str) -> Blob | None:

@@ -16,7 +16,7 @@ from fastapi import Depends, Request
 from obstore.store import from_url
 
 from app.artifacts.backends import CHUNK_BYTES, Backend, Bucket, Directory, Stamp
-from app.artifacts.errors import BlobCorrupt, BlobMissing, disk_full_named
+from app.artifacts.errors import BlobCorrupt, BlobMissing, DigestMismatch, disk_full_named
 from app.settings import Settings
 
 STALE_S = 24 * 3600
@@ -30,6 +30,15 @@ class Digests:
     sha256: str
     md5: str
     size: int
+
+
+def check_digest(expected: str, digests: Digests) -> None:
+    """Raise DigestMismatch unless the bytes received are the ones announced."""
+    if digests.sha256 != expected:
+        raise DigestMismatch(
+            f"The {digests.size} bytes received hash to {digests.sha256}, not to {expected}; they were not stored.",
+            hint="The file changed while it was sent, or the connection damaged it: send it again.",
+        )
 
 
 class Incoming:
@@ -101,8 +110,11 @@ class BlobStore:
         self._place(incoming.path, digests)
         return digests
 
-    def adopt(self, path: Path) -> Digests:
-        """Store a file by moving it away. It must lie on the scratch directory's file system."""
+    def adopt(self, path: Path, expected: str | None = None) -> Digests:
+        """Store a file by moving it away. It must lie on the scratch directory's file system.
+
+        Raises DigestMismatch, and stores nothing, when its SHA-256 is not `expected`.
+        """
         sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -110,6 +122,8 @@ class BlobStore:
                 md5.update(chunk)
             os.fsync(file.fileno())
         digests = Digests(sha256.hexdigest(), md5.hexdigest(), path.stat().st_size)
+        if expected is not None:
+            check_digest(expected, digests)
         self._place(path, digests)
         return digests
 

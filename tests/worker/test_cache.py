@@ -14,7 +14,7 @@ import pytest
 
 from app.wire.worker import ArtifactView
 from tests.worker.wire import Answer, Request, Wire, problem, serving
-from worker import client, verdict
+from worker import client, failures
 from worker.cache import Cache, CorruptBlob
 
 DATA = os.urandom(3_000_000)
@@ -219,7 +219,7 @@ def test_a_full_disk_is_told_as_such(cache: Cache, api: client.Api) -> None:
     (cache.root / "partial" / SHA).symlink_to("/dev/full")  # the kernel's own full disk
     with pytest.raises(OSError, match="No space left") as caught, cache.blob(api, SHA):
         pass
-    assert verdict.is_disk_full(caught.value)
+    assert failures.is_disk_full(caught.value)
 
 
 def test_many_threads_remember_the_same_artifact(cache: Cache) -> None:

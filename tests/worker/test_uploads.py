@@ -6,12 +6,16 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from app.wire.jobs import CheckpointPolicy
 from tests.worker.wire import Answer, Request, Wire, problem, serving
+from worker import client
 from worker.cache import Cache
 from worker.rundir import Manifest, RunDir, write_json
+from worker.throttle import Throttle
 from worker.uploads import Uploads
 
 
@@ -22,6 +26,8 @@ class Server:
         self.checkpoints: list[int] = []
         self.generators: list[dict[str, str]] = []
         self.artifacts: dict[str, str] = {}
+        self.files: dict[str, tuple[str, str, int]] = {}
+        self.full = False
         self.sweeps = 0
         """How many registrations find the blobs gone that were uploaded before."""
 
@@ -38,6 +44,8 @@ class Server:
         if self.sweeps:
             self.sweeps -= 1
             self.blobs.clear()
+        if path.endswith("/files"):
+            return self.on_file(body)
         if any(file["sha256"] not in self.blobs for file in body["files"]):
             return problem(404, "blob-missing", "it was removed")
         self.checkpoints.append(body["step"])
@@ -45,10 +53,20 @@ class Server:
         view = {"id": 1, "job_id": 1, "attempt": 1, "created_at": datetime.now(UTC).isoformat(), **body}
         return Answer(200, json.dumps(view).encode())
 
+    def on_file(self, body: dict[str, Any]) -> Answer:
+        if body["sha256"] not in self.blobs:
+            return problem(404, "blob-missing", "it was removed")
+        if body["name"] == "unwanted":
+            return problem(409, "file-differs", "another size")
+        self.files[body["name"]] = (body["media_type"], body["md5"], body["size"])
+        return Answer(204)
+
     def on_blob(self, request: Request, sha256: str) -> Answer:
         if request.method == "HEAD":
             return Answer(200 if sha256 in self.blobs else 404)
         self.uploads += 1
+        if self.full:
+            return problem(507, "disk-full", "the disk is full")
         if hashlib.sha256(request.body).hexdigest() != sha256:
             return problem(422, "digest-mismatch", "the bytes hash to something else")
         self.blobs[sha256] = request.body
@@ -83,7 +101,14 @@ def said() -> list[str]:
 def uploads(wire: Wire, run: RunDir, tmp_path: Path, said: list[str]) -> Iterator[Uploads]:
     with wire.api() as api:
         cache = Cache(tmp_path / "cache", 1 << 30)
-        yield Uploads(api, run, cache, 3, "job=1 attempt=1", lambda kind, message: said.append(message))
+        yield Uploads(
+            api,
+            run,
+            cache,
+            CheckpointPolicy(keep_last=3),
+            "job=1 attempt=1",
+            lambda kind, message: said.append(message),
+        )
 
 
 def save(run: RunDir, *steps: int, data: bytes | None = None) -> None:
@@ -137,6 +162,48 @@ def test_after_an_outage_only_what_the_server_would_keep_is_uploaded(
         pass
     assert server.checkpoints == [11, 12, 13]
     assert local(run) == ["step-12", "step-13"]
+
+
+def test_after_an_outage_what_the_policy_keeps_is_uploaded_however_old(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    uploads.policy = CheckpointPolicy(keep_last=2, keep_best="val/rmse_f", keep_every=10)
+    save(run, 9, 10, 11, 12, 13, 14)
+    best = run.checkpoints / "step-11" / "manifest.json"
+    manifest = Manifest.model_validate_json(best.read_bytes())
+    write_json(best, manifest.model_copy(update={"metrics": {"val/rmse_f": 0.1}}))
+    while uploads.upload():
+        pass
+    assert server.checkpoints == [10, 11, 13, 14]
+
+
+def test_a_checkpoint_waits_for_a_server_without_room_and_says_so_once(
+    uploads: Uploads, run: RunDir, server: Server, said: list[str]
+) -> None:
+    save(run, 1)
+    server.full = True
+    for _ in range(3):
+        with pytest.raises(client.ServerFull):
+            uploads.upload()
+    assert said == ["The checkpoint of step 1 waits on the worker and is sent again: the disk is full"]
+    server.full = False
+    uploads.upload()
+    assert server.checkpoints == [1]
+
+
+def test_a_throttled_upload_takes_its_time_until_the_training_is_over(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    uploads.throttle = Throttle(1000)
+    save(run, 1, data=b"x" * 50_000)
+    upload = threading.Thread(target=uploads.upload)
+    upload.start()
+    upload.join(1)
+    assert upload.is_alive()  # 50 seconds are what this rate takes
+    assert server.checkpoints == []
+    uploads.throttle.lift()
+    upload.join(20)
+    assert server.checkpoints == [1]
 
 
 def test_a_damaged_checkpoint_is_said_aloud_and_the_next_goes_on(
@@ -211,3 +278,19 @@ def test_a_server_that_keeps_no_blob_is_not_asked_for_ever(uploads: Uploads, run
     uploads.upload()
     assert server.checkpoints == []
     assert uploads.refused == {1: "it was removed"}
+
+
+def test_files_are_registered_once_they_are_finished(
+    uploads: Uploads, run: RunDir, server: Server, said: list[str]
+) -> None:
+    content = b"# md"
+    (run.files / "model_devi.out").write_bytes(content)
+    (run.files / ".half.out").write_bytes(content)
+    (run.files / "unwanted").write_bytes(b"another")
+    server.sweeps = 1
+    assert not uploads.upload()
+    assert not uploads.upload()
+    about = ("text/plain; charset=utf-8", hashlib.md5(content).hexdigest(), len(content))
+    assert server.files == {"model_devi.out": about}
+    assert uploads.refused_files == {"unwanted": "another size"}
+    assert said == ["The file unwanted was not kept: another size"]

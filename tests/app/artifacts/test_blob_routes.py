@@ -127,3 +127,63 @@ def test_a_blob_whose_bytes_are_gone_can_be_uploaded_again(app, attempt):
     assert attempt.send("HEAD", URL).status_code == 404
     assert attempt.send("PUT", URL, content=DATA).status_code == 201
     assert attempt.send("HEAD", URL).status_code == 200
+
+
+def pieces(size: int):
+    """Cut the data into ranges."""
+    for first in range(0, len(DATA), size):
+        data = DATA[first : first + size]
+        yield data, {"Content-Range": f"bytes {first}-{first + len(data) - 1}/{len(DATA)}"}
+
+
+def test_an_upload_in_pieces_goes_on_where_it_was_interrupted(app, attempt):
+    parts = list(pieces(30_000))
+    assert attempt.send("HEAD", URL).headers["Upload-Offset"] == "0"
+    answer = attempt.send("PUT", URL, content=parts[0][0], headers=parts[0][1])
+    assert (answer.status_code, answer.headers["Upload-Offset"]) == (202, "30000")
+    again = attempt.send("PUT", URL, content=parts[0][0], headers=parts[0][1])
+    assert (again.status_code, again.json()["code"], again.headers["Upload-Offset"]) == (409, "upload-offset", "30000")
+    too_early = attempt.send("PUT", URL, content=parts[2][0], headers=parts[2][1])
+    assert too_early.status_code == 409
+    head = attempt.send("HEAD", URL)
+    assert (head.status_code, head.headers["Upload-Offset"]) == (404, "30000")
+    assert attempt.send("PUT", URL, content=parts[1][0], headers=parts[1][1]).status_code == 202
+    assert attempt.send("PUT", URL, content=parts[2][0], headers=parts[2][1]).status_code == 201
+    assert attempt.send("HEAD", URL).status_code == 200
+    assert b"".join(app.state.blobs.read(SHA256)) == DATA
+    assert scratch(app) == []
+
+
+def test_pieces_that_make_another_file_are_refused_and_forgotten(app, attempt):
+    parts = list(pieces(40_000))
+    wrong = b"!" + parts[0][0][1:]
+    assert attempt.send("PUT", URL, content=wrong, headers=parts[0][1]).status_code == 202
+    answer = attempt.send("PUT", URL, content=parts[1][0], headers=parts[1][1])
+    assert (answer.status_code, answer.json()["code"]) == (422, "digest-mismatch")
+    assert attempt.send("HEAD", URL).headers["Upload-Offset"] == "0"
+    assert scratch(app) == []
+    assert not app.state.blobs.intact(SHA256)
+
+
+def test_a_piece_that_does_not_fit_on_the_disk_leaves_those_before_it(app, attempt, monkeypatch):
+    parts = list(pieces(40_000))
+    assert attempt.send("PUT", URL, content=parts[0][0], headers=parts[0][1]).status_code == 202
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.artifacts.partial.shutil.copyfileobj", full)
+        answer = attempt.send("PUT", URL, content=parts[1][0], headers=parts[1][1])
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk-full")
+    assert attempt.send("HEAD", URL).headers["Upload-Offset"] == "40000"
+    assert attempt.send("PUT", URL, content=parts[1][0], headers=parts[1][1]).status_code == 201
+
+
+def test_a_range_that_means_nothing_is_refused(attempt, settings):
+    for header in ("bytes 5-4/10", "bytes 0-9/9", "items 0-1/2", "bytes 0-1/*"):
+        answer = attempt.send("PUT", URL, content=b"xx", headers={"Content-Range": header})
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-request"), header
+    settings.max_upload_bytes = 100
+    answer = attempt.send("PUT", URL, content=b"xx", headers={"Content-Range": "bytes 0-1/101"})
+    assert answer.status_code == 413

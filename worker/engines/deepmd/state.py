@@ -46,7 +46,9 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec
         "seeds": dict(spec.seeds),
         "versions": {"deepmd-kit": deepmd.__version__, "torch": str(torch.__version__)},
     }
-    torch.save(data, path)
+    # Through a file of ours: given a path, torch reports a full disk as an internal error of its own.
+    with path.open("wb") as file:
+        torch.save(data, file)
 
 
 def find(directory: Path) -> Path:
