@@ -17,9 +17,11 @@ from app.groups.routes import router as group_router
 from app.jobs.comparison_routes import router as comparison_router
 from app.jobs.control_routes import router as control_router
 from app.jobs.metrics_routes import router as metrics_router
+from app.jobs.retention_routes import router as retention_router
 from app.jobs.routes import router as job_router
 from app.jobs.stream import Hub
 from app.jobs.stream_routes import router as stream_router
+from app.maintenance.routes import router as maintenance_router
 from app.models.routes import router as model_router
 from app.settings import Settings, get_settings
 from app.shutdown import before_shutdown
@@ -34,9 +36,11 @@ ROUTERS = (
     stream_router,
     metrics_router,
     group_router,
+    retention_router,
     dataset_router,
     model_router,
     fleet_router,
+    maintenance_router,
     worker_api.router,
     blob_router,
     web_router,
@@ -60,10 +64,13 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         with transaction(app.state.sessions) as session:
             keys.ensure_first_tokens(session, settings)
         upkeep = Upkeep(app.state.sessions, settings) if background else None
+        app.state.verification = None
         app.state.hub = Hub(app.state.sessions)
         with before_shutdown(app.state.hub.close):
             yield
         await app.state.hub.closed()
+        if app.state.verification is not None:
+            app.state.verification.close()
         if upkeep is not None:
             upkeep.close()
         app.state.doorbell.close()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 
 def configuration(url: str) -> Config:
@@ -17,6 +18,18 @@ def configuration(url: str) -> Config:
 def migrate(url: str) -> None:
     """Bring the database at `url` to the newest schema. Any number of processes may call it at once: one migrates."""
     command.upgrade(configuration(url), "head")
+
+
+def newest() -> str:
+    """Return the version of the schema that this code needs."""
+    head = ScriptDirectory.from_config(configuration("sqlite://")).get_current_head()
+    assert head is not None, "there are migrations"
+    return head
+
+
+def known() -> set[str]:
+    """Return every version of the schema that this code can migrate from."""
+    return {script.revision for script in ScriptDirectory.from_config(configuration("sqlite://")).walk_revisions()}
 
 
 def check(url: str) -> None:

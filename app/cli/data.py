@@ -180,3 +180,13 @@ def _facts(dataset: DatasetView) -> Iterator[tuple[str, str]]:
     )
     yield from ((label, f"{r.low:.4g} … {r.high:.4g} {unit}") for label, r, unit in ranges if r)
     yield "sha256", dataset.digest
+
+
+def remove(reference: str, *, as_json: bool) -> None:
+    """Delete a version of a dataset."""
+    with connect() as api:
+        api.request("DELETE", f"/datasets/{quote(reference, safe='@:')}")
+    if as_json:
+        print_json({"deleted": reference})
+    else:
+        out().print(f"{escape(reference)} is deleted.")

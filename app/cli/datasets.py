@@ -1,4 +1,4 @@
-"""`cairn dataset add|ls|show`: what the commands are called and take."""
+"""`cairn dataset add|ls|show|rm`: what the commands are called and take."""
 
 from typing import Annotated
 
@@ -48,3 +48,13 @@ def show(
     from app.cli import data
 
     data.show(dataset, as_json=json)
+
+
+def rm(
+    dataset: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="The dataset, with its version.")],
+    json: Json = False,
+) -> None:
+    """Delete a version that no job uses. Its number is never given again."""
+    from app.cli import data
+
+    data.remove(dataset, as_json=json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, control, datasets, evaluating, groups, jobs, local, models, repeating, workers
+from app.cli import account, control, datasets, evaluating, groups, jobs, keeping, local, models, repeating, workers
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -64,8 +64,17 @@ def build() -> typer.Typer:
             repeating.reproduce,
             evaluating.model_devi,
         ),
-        "Server": (workers.workers, account.dashboard, account.login, account.whoami),
-        "On this machine": (local.up, local.demo, local.doctor, local.worker, local.migrate),
+        "Server": (workers.workers, keeping.verify, keeping.gc, account.dashboard, account.login, account.whoami),
+        "On this machine": (
+            local.up,
+            local.demo,
+            local.doctor,
+            local.worker,
+            local.migrate,
+            keeping.backup,
+            keeping.restore,
+            keeping.upgrade,
+        ),
     }
     for panel, commands in panels.items():
         _add(app, commands, panel)
@@ -75,7 +84,7 @@ def build() -> typer.Typer:
     _add(replicas, (groups.ls, groups.show, groups.cancel, groups.pause, groups.resume, groups.download))
     app.add_typer(replicas, name="group", rich_help_panel="Jobs")
     data = typer.Typer(no_args_is_help=True, help="Add datasets and look at them.")
-    _add(data, (datasets.add, datasets.ls, datasets.show))
+    _add(data, (datasets.add, datasets.ls, datasets.show, datasets.rm))
     app.add_typer(data, name="dataset", rich_help_panel="Datasets and models")
     bases = typer.Typer(no_args_is_help=True, help="Add base models, weights to start from, and look at them.")
     _add(bases, (models.add, models.promote, models.ls, models.show, models.download, models.rm))

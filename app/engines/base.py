@@ -192,6 +192,9 @@ class Engine(Protocol):
     def headline(self) -> Sequence[str]:
         """Return the metric keys worth a column in a list, most important first."""
 
+    def metric_keys(self, config: Mapping[str, Json]) -> frozenset[str] | None:
+        """Return every metric that a training of this resolved config may measure; None: it cannot be known."""
+
     def learning_curve(
         self, config: Mapping[str, Json], steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]
     ) -> Iterator[str]:

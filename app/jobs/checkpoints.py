@@ -1,14 +1,15 @@
-"""Checkpoints: registered once their bytes are proven, kept by a policy, continued from when an attempt dies."""
+"""Checkpoints: registered once their bytes are proven, listed, found."""
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.auth import AttemptIdentity
 from app.errors import Conflict, Invalid, NotFound
+from app.jobs import retention
 from app.jobs.timeline import tell
 from app.tables import Checkpoint, CheckpointFile, Job
 from app.wire import jobs as wire
@@ -43,6 +44,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     )
     session.add(checkpoint)
     session.flush()
+    retention.warn_unmeasured(session, job, checkpoint)
     size = sum(file.size for file in sent.files)
     message = f"checkpoint of step {sent.step}, {len(sent.files)} files, {size / 1e6:.1f} MB, verified"
     data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint, "generators": sent.generators}
@@ -76,33 +78,17 @@ def _file(session: Session, store: BlobStore, file: wire.CheckpointFile) -> Chec
     return CheckpointFile(name=file.name, role=file.role, blob_sha256=blob.sha256, blob=blob)
 
 
-def retain(session: Session, job_id: int) -> list[str]:
-    """Forget all but the newest checkpoints, as the job's policy says.
-
-    Returns the digests of the blobs to which nothing refers any more; their rows are gone, the caller removes the bytes
-    after the commit.
-    """
-    policy = wire.CheckpointPolicy.model_validate(session.get_one(Job, job_id).checkpoint_policy)
-    digests: set[str] = set()
-    for old in session.scalars(_newest_first(job_id).offset(policy.keep_last)).all():
-        digests |= {file.blob_sha256 for file in old.files}
-        session.delete(old)
-    session.flush()
-    return blobs.release(session, digests)
-
-
-def _newest_first(job_id: int) -> Select[Checkpoint]:
-    return select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc(), Checkpoint.id.desc())
-
-
 def newest_step(session: Session, job_id: int) -> int:
     """Return the step of a job's newest checkpoint, 0 when it has none."""
     return session.scalar(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == job_id)) or 0
 
 
 def listed(session: Session, job_id: int) -> list[wire.CheckpointView]:
-    """Return a job's checkpoints, newest step first."""
-    return [view(row) for row in session.scalars(_newest_first(job_id))]
+    """Return a job's checkpoints, newest step first, and why each is kept."""
+    rows = session.scalars(retention.newest_first(job_id)).all()
+    policy = retention.policy_of(session.get_one(Job, job_id))
+    why = retention.reasons(session, job_id, rows, policy)
+    return [view(row, why.get(row.id, ())) for row in rows]
 
 
 def find_file(session: Session, job_id: int, checkpoint_id: int, name: str) -> CheckpointFile:
@@ -115,12 +101,12 @@ def find_file(session: Session, job_id: int, checkpoint_id: int, name: str) -> C
     if row is None:
         raise NotFound(
             f"job {job_id} has no checkpoint {checkpoint_id} with a file {name}",
-            hint="Only the newest checkpoints are kept; the job's list shows which.",
+            hint="Not all checkpoints are kept; the job's list shows which, and why.",
         )
     return row
 
 
-def view(row: Checkpoint) -> wire.CheckpointView:
+def view(row: Checkpoint, kept: Sequence[str] = ()) -> wire.CheckpointView:
     """Return what a client reads."""
     return wire.CheckpointView(
         id=row.id,
@@ -131,6 +117,7 @@ def view(row: Checkpoint) -> wire.CheckpointView:
         files=file_views(row),
         metrics=row.metrics,
         fingerprint=row.fingerprint,
+        kept=list(kept),
     )
 
 

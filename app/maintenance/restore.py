@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alembic import command
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 import migrations
@@ -69,8 +68,7 @@ def _checked(directory: Path) -> Manifest:
             raise NoBackup(f"{path} is missing: the backup is not whole.")
         if (found := sha256_of(path)) != expected:
             raise NoBackup(f"{path} was changed since the backup: its SHA-256 is {found}, not {expected}.")
-    scripts = ScriptDirectory.from_config(migrations.configuration("sqlite://")).walk_revisions()
-    if manifest.revision not in {script.revision for script in scripts}:
+    if manifest.revision not in migrations.known():
         raise Conflict(
             f"The backup is of Cairn {manifest.cairn}, whose database (version {manifest.revision}) is newer than this "
             f"one knows.",

@@ -4,7 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution, Task
-from app.engines.deepmd import data, deviation, ensemble, inventory, lcurve, naming, resolution, schema, transfer
+from app.engines.deepmd import (
+    data,
+    deviation,
+    ensemble,
+    inventory,
+    lcurve,
+    metrics,
+    naming,
+    resolution,
+    schema,
+    transfer,
+)
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
@@ -69,6 +80,10 @@ class DeepmdEngine:
     def headline(self) -> Sequence[str]:
         """Return the metric keys worth a column in a list, most important first."""
         return ("train/rmse_f", "train/rmse_e", "val/rmse_f", "val/rmse_e", "train/loss", "lr")
+
+    def metric_keys(self, config: Mapping[str, Json]) -> frozenset[str] | None:
+        """Return every metric that a training may measure; None for a loss other than the energy's."""
+        return metrics.keys(config)
 
     def learning_curve(
         self, config: Mapping[str, Json], steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]
