@@ -14,7 +14,7 @@ import torch
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Notice
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import building, sections, weights
+from worker.engines.deepmd import building, sections, weights, wrappers
 from worker.engines.deepmd.building import Built
 from worker.engines.deepmd.weights import Weights, listed
 
@@ -79,6 +79,8 @@ def _models(found: Weights) -> tuple[dict[str, dict[str, Json]], list[Notice]]:
     for name, section in given.items():
         models[name], more = sections.normalise(section, name)
         notices += more
+    if found.wrappers:
+        notices.append(Notice(code="unwrapped", message=wrappers.in_words(found.wrappers)))
     return models, notices
 
 

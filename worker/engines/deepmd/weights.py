@@ -7,7 +7,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from worker import checkpoint
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import frozen, recognise
+from worker.engines.deepmd import frozen, recognise, wrappers
 from worker.failures import is_out_of_memory
 
 MAX_MEMBERS = 200_000
@@ -55,6 +55,8 @@ class Weights:
     """The whole resolved config; this and the seeds only in Cairn's own checkpoints."""
     seed: int | None = None
     seeds: dict[str, int] | None = None
+    wrappers: Sequence[str] = ()
+    """Prefixes that were taken off the names: the file was saved inside of `module.` or `_orig_mod.`."""
 
     @property
     def is_multi_task(self) -> bool:
@@ -144,14 +146,15 @@ def _frozen(archive: zipfile.ZipFile, root: str) -> Weights:
 
 
 def _checkpoint(data: Any) -> Weights:
-    state = _state(data)
-    extra = state.get(_EXTRA)
+    held = _state(data)
+    extra = wrappers.unwrapped(held, ())[0].get(_EXTRA)
     if not isinstance(extra, Mapping) or not isinstance(extra.get("model_params"), Mapping):
-        raise _without_section(state)
-    tensors = {str(name): value for name, value in state.items() if name != _EXTRA}
+        raise _without_section(held)
     params = _plain(extra["model_params"])
+    state, prefixes = wrappers.unwrapped(held, params.get("model_dict", ()))
+    tensors = {name: value for name, value in state.items() if name != _EXTRA}
     _check_tensors(tensors, params)
-    more: dict[str, Any] = {"step": _stock_step(extra), "has_optimizer": "optimizer" in data}
+    more: dict[str, Any] = {"step": _stock_step(extra), "has_optimizer": "optimizer" in data, "wrappers": prefixes}
     form = "checkpoint" if more["has_optimizer"] else "checkpoint without optimizer"
     if isinstance(data.get("cairn"), Mapping):
         form = "Cairn checkpoint"

@@ -93,6 +93,16 @@ def test_a_frozen_model_has_the_facts_of_its_checkpoint(water, tmp_path):
     assert frozen.parameters == told.parameters
 
 
+def test_what_was_saved_in_a_wrapper_has_the_same_facts_and_says_so(water, tmp_path):
+    wrapped = {"model": {f"module._orig_mod.{name}": value for name, value in water["model"].items()}}
+    facts = inspect(wrapped, tmp_path)
+    assert facts.tensors == inspect(water, tmp_path).tensors
+    [notice] = facts.warnings
+    assert notice.code == "unwrapped"
+    assert "`_orig_mod.`" in notice.message
+    assert "`module.`" in notice.message
+
+
 def test_a_section_of_an_older_version_is_completed_and_what_is_unknown_is_told(water, tmp_path):
     def age(section):
         del section["descriptor"]["env_protection"]

@@ -15,7 +15,7 @@ import torch
 
 from tests.worker.engines.deepmd import model_files
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import weights
+from worker.engines.deepmd import weights, wrappers
 
 pytestmark = pytest.mark.deepmd
 
@@ -99,6 +99,81 @@ def test_an_older_checkpoint_of_cairns_has_no_config(water, tmp_path):
 def test_what_cairn_could_not_have_written_is_refused(water, tmp_path, wrong):
     own = {"format": 1, "step": 3} | wrong
     assert "What Cairn wrote into this checkpoint cannot be read" in refusal(saved(water | {"cairn": own}, tmp_path))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """A process group of this process only, as distributed training needs it."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def parallel(module):
+    return torch.nn.parallel.DistributedDataParallel(module)
+
+
+def whole(wrapper, *wraps):
+    for wrap in wraps:
+        wrapper = wrap(wrapper)
+    return wrapper
+
+
+def branches(wrapper, *wraps):
+    for name, model in wrapper.model.items():
+        wrapper.model[name] = whole(model, *wraps)
+    return wrapper
+
+
+def network(wrapper, *wraps):
+    for model in wrapper.model.values():
+        model.atomic_model.descriptor = whole(model.atomic_model.descriptor, *wraps)
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("place", "wraps", "prefixes"),
+    [
+        (whole, [parallel], ["module"]),
+        (whole, [torch.compile], ["_orig_mod"]),
+        (whole, [torch.compile, parallel], ["_orig_mod", "module"]),
+        (whole, [parallel, torch.compile], ["_orig_mod", "module"]),
+        (branches, [torch.compile, parallel], ["_orig_mod", "module"]),
+        (network, [torch.compile], ["_orig_mod"]),
+    ],
+)
+def test_what_was_saved_in_a_wrapper_is_itself(alone, place, wraps, prefixes, tmp_path):
+    own = model_files.make_wrapper("se_e2_a")
+    own.train_infos = {"lr": 0.001, "step": 5}
+    plain = weights.read(saved({"model": own.state_dict()}, tmp_path, "plain.pt"))
+    found = weights.read(saved({"model": place(own, *wraps).state_dict()}, tmp_path))
+    assert found.wrappers == prefixes
+    assert plain.wrappers == []
+    assert found.tensors.keys() == plain.tensors.keys()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in plain.tensors.items())
+    assert (found.aliases, found.model_params, found.step) == (plain.aliases, plain.model_params, plain.step)
+
+
+def test_a_branch_may_be_called_like_a_wrapper():
+    names = ["model.module.x", "module.model.module.x.y", "model.module._orig_mod.z", "_extra_state"]
+    state, prefixes = wrappers.unwrapped(dict.fromkeys(names), {"module": {}})
+    assert list(state) == ["model.module.x", "model.module.x.y", "model.module.z", "_extra_state"]
+    assert prefixes == ["_orig_mod", "module"]
+
+
+def test_tensors_within_and_without_a_wrapper_are_refused(water, tmp_path):
+    name = "model.Default.atomic_model.out_bias"
+    both = water["model"] | {f"module.{name}": water["model"][name]}
+    assert f"{name!r} twice" in refusal(saved({"model": both}, tmp_path))
+
+
+def test_what_was_saved_on_a_gpu_is_read_without_one(water, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:1")
+    path = saved(water, tmp_path)
+    monkeypatch.undo()
+    found = weights.read(path)
+    assert {tensor.device.type for tensor in found.tensors.values()} == {"cpu"}
+    assert found.tensors.keys() == water["model"].keys() - {"_extra_state"}
 
 
 def test_a_bare_state_dict_with_its_section_is_read(water, tmp_path):
