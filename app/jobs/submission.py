@@ -8,9 +8,10 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.datasets import service as datasets
 from app.errands.service import ENDED
 from app.errors import Invalid
-from app.jobs import bases, leaves, planning, transitions
+from app.jobs import bases, leaves, planning, subjects, tasks, transitions
 from app.jobs.preparation import Prepared, with_plan
 from app.jobs.timeline import tell
 from app.tables import BaseModel, Errand, Job, JobDataset, JobLeaf
@@ -36,7 +37,7 @@ def create(session: Session, prepared: Prepared, request: SubmitRequest) -> tupl
     It is queued, or kept in state `checking` until its plan is made.
 
     Raises:
-        Invalid: its base was deleted meanwhile, or its plan, which was only made now, forbids it.
+        Invalid: its base or data were deleted meanwhile, or its plan, which was only made now, forbids it.
     """
     if earlier := find_repeated(session, request):
         return earlier, False
@@ -67,6 +68,7 @@ def complete(session: Session, job: Job, prepared: Prepared, errand: Errand | No
     job.inventory_errand_id = errand.id if errand else None
     for dataset_id in sorted({row.id for row in prepared.datasets.values()}):
         session.add(JobDataset(job_id=job.id, dataset_id=dataset_id))
+    subjects.keep(session, job.id, prepared.models)
     session.execute(insert(JobLeaf), leaves.rows(job.id, prepared.resolution.config, prepared.resolution.origins))
     (transitions.hold if errand else transitions.enqueue)(session, job)
     for notice in prepared.resolution.warnings:
@@ -84,13 +86,24 @@ def _hold_base(session: Session, prepared: Prepared) -> None:
         raise Invalid([bases.deleted(row)])
 
 
+def _hold_datasets(session: Session, prepared: Prepared) -> None:
+    """Keep the data from being deleted until this transaction is over."""
+    there = datasets.hold(session, {row.id for row in prepared.datasets.values()})
+    gone = sorted({f"{row.name}@{row.version}" for row in prepared.datasets.values() if row.id not in there})
+    if gone:
+        message = f"the dataset {gone[0]} was deleted just now"
+        raise Invalid([Problem(code="unknown-dataset", message=message, pointer="/config")])
+
+
 def planned(session: Session, prepared: Prepared) -> tuple[Prepared, Errand | None]:
-    """Return a submission with its plan, or with the errand that it waits for. Its base cannot be deleted any more.
+    """Return a submission with its plan, or with the errand that it waits for. Base, models and data cannot be deleted any more.
 
     Raises:
-        Invalid: its base was deleted meanwhile, or its plan, which was only made now, forbids it.
+        Invalid: one of these was deleted meanwhile, or its plan, which was only made now, forbids it.
     """
+    subjects.hold(session, prepared.models)
     _hold_base(session, prepared)
+    _hold_datasets(session, prepared)
     if not prepared.needs_plan:
         return prepared, None
     errand = planning.place(session, planning.listing(prepared.engine, prepared.resolution))
@@ -139,7 +152,10 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
         plan=prepared.plan.model_dump(mode="json") if prepared.plan else None,
         step=start_step,
         start_step=start_step,
-        file_stem=prepared.engine.file_stem(name, resolution.config, resolution.seed, resolution.digest),
+        group_id=prepared.group_id,
+        file_stem=tasks.file_stem(
+            prepared.engine, submit.kind, name, resolution.config, resolution.seed, resolution.digest
+        ),
         checkpoint_policy=submit.checkpoints.model_dump(),
         total_steps=resolution.total_steps,
         idempotency_key=request.key,
