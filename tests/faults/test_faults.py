@@ -247,3 +247,38 @@ def test_a_worker_with_a_wrong_token_ends_with_words(world: World) -> None:
     worker = world.start_worker(CAIRN_WORKER_TOKEN="wrong")
     assert worker.process.wait(PATIENCE_S) == 1
     assert "refuses this worker" in worker.log.read_text()
+
+
+def submit_again(world: World) -> dict[str, Any]:
+    """Submit always the same training."""
+    config = {"steps": 100, "accident": "hold", "accident_at": 45}
+    answer = world.http.post("/api/v1/jobs", json={"engine": "toy", "config": config, "seed": 77})
+    assert answer.status_code == 201, answer.text
+    job = dict(answer.json())
+    world.jobs.append(job["id"])
+    return job
+
+
+def test_a_cancelled_training_is_gone_on_from_by_its_twin(world: World) -> None:
+    worker = world.start_worker()
+    first = submit_again(world)["id"]
+    world.wait_step(first, 45)
+    wait_for(lambda: len(world.checkpoints(first)) == 2, "two checkpoints")
+    world.http.post(f"/api/v1/jobs/{first}/cancel", json={"now": True})
+    for trainer in worker.trainers():
+        kill(trainer)
+    world.wait_state(first, "cancelled")
+    newest = world.checkpoints(first)[0]
+    path = world.data_dir / "blobs" / newest["files"][0]["sha256"][:2] / newest["files"][0]["sha256"][2:]
+    path.chmod(0o644)
+    path.write_bytes(b"overwritten")
+
+    second = submit_again(world)
+    assert second["continues"] == first
+    assert second["weight_check"]["summary"].endswith("is corrupt (sha256 differs), continuing from step-20.")
+    world.wait_state(second["id"], "completed")
+    assert world.attempts(second["id"]) == [("completed", 20)]
+    world.assert_as_if_undisturbed(second["id"], 100, seed=77)
+
+    compared = world.http.get(f"/api/v1/jobs/{first}/compare/{second['id']}").json()
+    assert compared["verdict"] == "identical-so-far"
