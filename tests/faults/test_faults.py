@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -182,6 +183,32 @@ def test_cancel_keeps_a_last_checkpoint(world: World) -> None:
     assert max(checkpoint["step"] for checkpoint in world.checkpoints(job)) == 45
     assert world.series(job)[0] == list(range(1, 46))
     wait_for(lambda: not worker.trainers(), "the trainer's end")
+
+
+def test_paused_and_resumed(world: World) -> None:
+    worker = world.start_worker()
+    job, _ = world.hold()
+    assert world.http.post(f"/api/v1/jobs/{job}/pause").json()["state"] == "stopping"
+    assert world.wait_state(job, "paused")["progress"]["step"] == 45
+    wait_for(lambda: not worker.trainers(), "the trainer's end")
+    assert world.http.post(f"/api/v1/jobs/{job}/resume").json()["state"] == "queued"
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("interrupted", 0), ("completed", 45)]
+    world.assert_as_if_undisturbed(job, 100)
+
+
+def test_a_worker_killed_while_it_pauses(world: World) -> None:
+    worker = world.start_worker(CAIRN_STOP_GRACE_S="600")
+    job, _ = world.hold(accident="deaf")
+    world.http.post(f"/api/v1/jobs/{job}/pause")
+    wait_for(lambda: "telling the trainer to stop" in worker.log.read_text(), "the order to reach the trainer")
+    kill(worker.process)
+    assert world.wait_state(job, "paused")["progress"]["step"] == 40
+    world.start_worker()
+    world.http.post(f"/api/v1/jobs/{job}/resume")
+    world.wait_state(job, "completed")
+    assert world.attempts(job) == [("lost", 0), ("completed", 40)]
+    world.assert_as_if_undisturbed(job, 100)
 
 
 def test_a_superseded_attempt_kills_its_trainer(world: World) -> None:
