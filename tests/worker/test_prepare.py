@@ -8,11 +8,11 @@ import pytest
 
 from app.wire.jobs import CheckpointFile, CheckpointPolicy, Start
 from app.wire.transfer import TransferPlan
-from app.wire.worker import BaseGrant, CheckpointGrant, Claim
+from app.wire.worker import BaseGrant, CheckpointGrant, Claim, ModelGrant
 from tests.worker.wire import Answer, problem, serving
 from worker.cache import Cache
 from worker.prepare import CheckpointLost, prepare
-from worker.rundir import BaseSpec, RunDir
+from worker.rundir import BaseSpec, ModelSpec, RunDir
 
 WEIGHTS, SAVED = b"weights of the base", b"a checkpoint"
 BLOBS = {hashlib.sha256(blob).hexdigest(): blob for blob in (WEIGHTS, SAVED)}
@@ -76,3 +76,16 @@ def test_a_checkpoint_that_is_gone_is_no_mistake_in_the_job(run):
     lost = CheckpointFile(name="t-step4.pt", role="checkpoint", sha256="0" * 64, md5="0" * 32, size=1)
     with pytest.raises(CheckpointLost, match="The checkpoint of step 4 is lost: no such thing"):
         _prepare(run, _claim(resume_from=CheckpointGrant(step=4, files=[lost])))
+
+
+def test_models_lie_in_their_order_under_names_of_our_own(run):
+    files = (("water@3", "../my water.pth", BASE), ("job:1@4", "t-step4.pt", CHECKPOINT))
+    grants = [ModelGrant(name=name, file_name=file, sha256=sha256, size=1) for name, file, sha256 in files]
+    claim = _claim(kind="model-devi", config={"data": []}, base=None, plan=None, start=Start(), models=grants)
+    spec, _ = _prepare(run, claim)
+    assert (spec.kind, spec.base) == ("model-devi", None)
+    assert spec.models == [
+        ModelSpec(name="water@3", file_name="0.pth", sha256=BASE),
+        ModelSpec(name="job:1@4", file_name="1.pt", sha256=CHECKPOINT),
+    ]
+    assert [(run.models / model.file_name).read_bytes() for model in spec.models] == [WEIGHTS, SAVED]
