@@ -64,7 +64,7 @@ def _row(job: JobView) -> list[str]:
 
 
 def _print_summary(group: GroupDetail) -> None:
-    rows = table("metric", "n", "mean ± std", "95 % interval of the mean", "outliers", right=("n",))
+    rows = table("metric", "n", "mean ± std", "95 % interval", "outliers", right=("n",))
     for one in group.summary:
         mean = "–" if one.mean is None else spread(one.key, one.mean, one.std)
         band = "–" if one.low is None or one.high is None else interval(one.key, one.low, one.high)
@@ -74,7 +74,7 @@ def _print_summary(group: GroupDetail) -> None:
 
 def _outliers(one: Summary) -> str:
     words = (f"job {job}: {quantity(one.key, one.values.get(job))}" for job in one.outliers)
-    return "".join(f"[red]{text}[/] " for text in words)
+    return "\n".join(f"[red]{text}[/]" for text in words)
 
 
 def act(group_id: int, verb: str, body: Mapping[str, Any], *, as_json: bool) -> None:

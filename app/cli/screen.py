@@ -113,16 +113,28 @@ def _milli(key: str) -> str:
 def spread(key: str, mean: float, std: float | None) -> str:
     """Return a mean and its standard deviation, in the field's units: `81.2 ± 3.1 meV/Å`."""
     unit = _milli(key)
-    factor = 1000 if unit else 1
-    around = f" ± {std * factor:.2g}" if std is not None else ""
-    return f"{mean * factor:.4g}{around}{unit}"
+    mean = mean * 1000 if unit else mean
+    if std is None:
+        return f"{mean:.4g}{unit}"
+    std = std * 1000 if unit else std
+    places = _places(std)
+    if places is None or abs(mean) >= 1e6:
+        return f"{mean:.4g} ± {std:.2g}{unit}"
+    return f"{mean:.{places}f} ± {std:.{places}f}{unit}"
+
+
+def _places(std: float) -> int | None:
+    """Return the decimal places that show two digits of a spread; None when that takes a power of ten."""
+    from math import floor, log10
+
+    places = 1 - floor(log10(std)) if std > 0 else None
+    return None if places is None or places > 5 else max(0, places)
 
 
 def interval(key: str, low: float, high: float) -> str:
-    """Return a range of a metric in the field's units: `78.1 … 84.3 meV/Å`."""
-    unit = _milli(key)
-    factor = 1000 if unit else 1
-    return f"{low * factor:.4g} … {high * factor:.4g}{unit}"
+    """Return a range of a metric in the field's units, without them: `78.1 … 84.3`."""
+    factor = 1000 if _milli(key) else 1
+    return f"{low * factor:.4g} … {high * factor:.4g}"
 
 
 def sparkline(values: Sequence[float | None], width: int = 24) -> str:

@@ -10,6 +10,10 @@ from app.wire.groups import Summary
 OUTLYING = 3.5
 """Modified z-score beyond which a value is an outlier (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993)."""
 
+FEWEST = 4
+"""Values that it takes to call one an outlier: of three, two are close to each other by chance too often (in 29 of 100
+groups of normal numbers, the third is then beyond OUTLYING)."""
+
 
 @cache
 def t_quantile(freedom: int) -> float:
@@ -71,8 +75,8 @@ def _shown(value: float | None) -> float | None:
 def outliers(values: Mapping[int, float | None]) -> list[int]:
     """Return the jobs whose value is not finite, or lies too far from the median of the others' for its spread."""
     finite = [float(value) for value in values.values() if value is not None]
-    if not finite:
-        return list(values)
+    if len(finite) < FEWEST:
+        return [job for job, value in values.items() if value is None]
     centre = median(finite)
     scale = _scale([abs(value - centre) for value in finite])
     return [job for job, value in values.items() if value is None or abs(value - centre) > OUTLYING * scale]

@@ -26,7 +26,7 @@ class Summary(View):
     """One metric over the replicas, where they ended (or stand)."""
 
     key: str
-    count: int = Field(description="Replicas that have it.")
+    count: int = Field(description="Replicas with a finite value: all statistics are of these.")
     mean: float | None
     std: float | None = Field(description="Of the sample (n - 1); null with less than two.")
     low: float | None = Field(
@@ -36,7 +36,8 @@ class Summary(View):
     values: dict[int, float | None] = Field(description="Newest value by job; null stands for NaN or infinity.")
     outliers: list[int] = Field(
         default=[],
-        description="Jobs whose modified z-score (median and MAD, Iglewicz and Hoaglin) is over 3.5, or not finite.",
+        description="Jobs whose modified z-score (median and MAD, Iglewicz and Hoaglin) is over 3.5, among at least "
+        "four, or whose value is not finite.",
     )
 
 
@@ -56,10 +57,10 @@ class GroupPage(View):
 
 
 class Band(View):
-    """One metric over steps: statistics of the replicas that have the step. Null: NaN, infinity or not defined."""
+    """One metric over steps: statistics of the replicas that have a finite value there. Null: too few for it."""
 
-    steps: list[int]
-    count: list[int]
+    steps: list[int] = Field(description="Every step that at least one replica has.")
+    count: list[int] = Field(description="Replicas with a finite value at each.")
     mean: list[float | None]
     std: list[float | None]
     low: list[float | None] = Field(description="95 % confidence interval of the mean, by Student's t.")

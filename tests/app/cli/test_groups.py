@@ -48,7 +48,7 @@ def test_a_group_is_shown_with_its_statistics(cairn: Cairn, worker: SimulatedWor
     assert f"3 replicas, seed {group['seed']}: 3 completed" in done.out
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     wrong = group["jobs"][2]["id"]
-    assert f"train/rmse_f 2 81 ± 1.4 meV/Å 68.29 … 93.71 meV/Å job {wrong}: non-finite" in lines
+    assert f"train/rmse_f 2 81.0 ± 1.4 meV/Å 68.29 … 93.71 job {wrong}: non-finite" in lines
     assert "lr 3 0.001 ± 0 0.001 … 0.001" in lines
     assert f"3 {wrong} completed 1000/1000 {group['jobs'][2]['seed']}" in lines
     assert cairn("group", "show", 999).code == 1

@@ -21,7 +21,7 @@ def test_a_summary_has_mean_spread_and_interval():
     assert (found.count, found.mean, found.std) == (8, 5.0, pytest.approx(2.13809, abs=1e-5))
     assert found.high - found.mean == pytest.approx(2.365 * 2.13809 / math.sqrt(8), abs=1e-3)
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
-    assert found.outliers == []
+    assert found.outliers == [7]
 
 
 def test_what_is_not_finite_is_an_outlier_and_in_no_mean():
@@ -45,10 +45,10 @@ def test_the_largest_numbers_overflow_nothing():
 
 
 def test_a_value_far_from_the_others_is_an_outlier():
-    # Modified z-scores (Iglewicz and Hoaglin): median 2.15, MAD 0.1; 0.6745 * (2.6 - 2.15) / 0.1 = 3.04, of 2.7 3.71.
-    values = [2.0, 2.05, 2.1, 2.1, 2.2, 2.2, 2.25, 2.3]
-    assert outliers(dict(enumerate([*values, 2.15, 2.6]))) == []
-    assert outliers(dict(enumerate([*values, 2.15, 2.75]))) == [9]
+    # Of 1 to 8 and x > 8 the median is 5 and the median distance from it 2: 0.6745 * (x - 5) / 2 is 3.5 at x = 15.38.
+    values = dict(enumerate(range(1, 9)))
+    assert outliers({**values, 8: 15.3}) == []
+    assert outliers({**values, 8: 15.4}) == [8]
 
 
 def test_where_most_values_are_equal_the_mean_distance_counts():
@@ -56,5 +56,7 @@ def test_where_most_values_are_equal_the_mean_distance_counts():
     assert outliers({**dict.fromkeys(range(5), 1.0), 5: 1.001}) == [5]
 
 
-def test_of_three_none_is_an_outlier_without_reason():
-    assert outliers({1: 1.0, 2: 1.1, 3: 1.3}) == []
+def test_it_takes_four_values_to_call_one_an_outlier():
+    assert outliers({1: 1.0, 2: 1.001, 3: 1.3}) == []
+    assert outliers({1: 1.0, 2: 1.001, 3: 1.3, 4: None}) == [4]
+    assert outliers({1: 1.0, 2: 1.001, 3: 1.3, 4: 1.002}) == [3]
