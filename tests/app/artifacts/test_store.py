@@ -174,3 +174,24 @@ def test_what_a_killed_process_left_is_cleaned_up_a_day_later(tmp_path):
         os.utime(path, (time.time() - 90_000,) * 2)
     store.clean_up()
     assert list(store.scratch.iterdir()) == [young]
+
+
+def test_a_damaged_blob_is_put_aside_never_served_and_healed_by_the_same_bytes(store):
+    good, bad = store.keep_bytes(b"good"), store.keep_bytes(DATA)
+    for times in (1, 2):
+        damage(store, SHA256, DATA[:-1] + b"x")
+        assert store.problem(SHA256, len(DATA)) == "sha256 differs"
+        store.quarantine(SHA256)
+        with pytest.raises(BlobCorrupt, match="kept aside"):
+            store.verify(SHA256)
+        assert store.problem(SHA256, len(DATA)) == "missing"
+        assert [one.sha256 for one in store.backend.blobs()] == [good.sha256]
+        assert [(one.sha256, one.size) for one in store.backend.quarantined()] == [(SHA256, len(DATA))] * times
+        assert store.keep_bytes(DATA) == bad
+        assert b"".join(store.read(SHA256)) == DATA
+    damage(store, SHA256, b"short")
+    assert store.problem(SHA256, len(DATA), quick=True) == f"5 bytes instead of {len(DATA)}"
+    assert store.problem(good.sha256, 4) is None
+    store.remove(SHA256)
+    store.quarantine(SHA256)
+    assert len(list(store.backend.quarantined())) == 2
