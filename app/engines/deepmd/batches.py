@@ -20,8 +20,13 @@ _BLOCKS = 'Write "prob_uniform", "prob_sys_size" or "prob_sys_size;START:END:WEI
 def check_batches(draft: Draft, path: Path, systems: Sequence[SystemSummary]) -> None:
     """Refuse batch sizes and probabilities that do not fit the systems, once these are known."""
     _check_size(draft, (*path, "batch_size"), systems)
-    _check_probabilities(draft, (*path, "sys_probs"), len(systems))
-    _check_blocks(draft, (*path, "auto_prob"), len(systems))
+    # DeePMD-kit drops what a filter leaves out before it reads probabilities.
+    drawn = kept(draft.get(*path, "batch_size"), systems) or systems
+    words = "references to whole datasets are expanded"
+    if len(drawn) < len(systems):
+        words = f"{len(systems)} less those that batch_size leaves out"
+    _check_probabilities(draft, (*path, "sys_probs"), len(drawn), words)
+    _check_blocks(draft, (*path, "auto_prob"), len(drawn), words)
 
 
 def _check_size(draft: Draft, path: Path, systems: Sequence[SystemSummary]) -> None:
@@ -61,12 +66,12 @@ def _check_filter(draft: Draft, path: Path, limit: int, systems: Sequence[System
         draft.warn("left-out", path, message)
 
 
-def _check_probabilities(draft: Draft, path: Path, count: int) -> None:
+def _check_probabilities(draft: Draft, path: Path, count: int, words: str) -> None:
     values = draft.get(*path)
     if not isinstance(values, list):
         return
     if len(values) != count:
-        message = f"has {len(values)} numbers for {count} systems (references to whole datasets are expanded)"
+        message = f"has {len(values)} numbers for {count} systems ({words})"
         draft.refuse("wrong-length", path, message, "One probability for each system; -1 leaves one open.")
         return
     fixed = [value for value in values if value >= 0]
@@ -76,7 +81,7 @@ def _check_probabilities(draft: Draft, path: Path, count: int) -> None:
         draft.refuse("out-of-range", path, message, "Negative numbers leave a probability open.")
 
 
-def _check_blocks(draft: Draft, path: Path, count: int) -> None:
+def _check_blocks(draft: Draft, path: Path, count: int, words: str) -> None:
     text = draft.get(*path)
     if not isinstance(text, str) or text in ("prob_uniform", "prob_sys_size"):
         return
@@ -86,7 +91,7 @@ def _check_blocks(draft: Draft, path: Path, count: int) -> None:
         return
     for start, end, _ in blocks:
         if not 0 <= start < end <= count:
-            message = f"has the block {start}:{end}, but there are {count} systems (0:{count})"
+            message = f"has the block {start}:{end}, but there are {count} systems (0:{count}; {words})"
             draft.refuse("out-of-range", path, message, _BLOCKS)
             return
     if not sum(weight for _, _, weight in blocks) > 0:
@@ -130,7 +135,8 @@ def batch_sizes(rule: Json, systems: Sequence[SystemSummary]) -> list[int]:
 
 def kept(rule: Json, systems: Sequence[SystemSummary]) -> list[SystemSummary]:
     """Return the systems that a batch rule leaves."""
-    limit = int(rule[7:]) if isinstance(rule, str) and rule.startswith("filter:") else math.inf
+    word, _, number = rule.partition(":") if isinstance(rule, str) else ("", "", "")
+    limit = int(number) if word == "filter" and number.isdecimal() else math.inf
     return [system for system in systems if system.atoms <= limit]
 
 
