@@ -11,11 +11,11 @@ ARGS ?=
 # One test process per core, but never more than four: each may start a trainer of its own.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo up test lint format assets bench clean distclean
+.PHONY: demo up test test-long lint format assets bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(RUN) assets ## Train a copper potential from nothing, and serve (ARGS=--exit ends it)
 	@$(BIN)/cairn demo $(ARGS)
@@ -27,6 +27,9 @@ test: $(DEV) assets lint ## Lint, types, import rules, then every test
 	@tools/setup.sh chromium
 	# One thread a trainer: several compete here for few cores, and spinning OpenMP threads would starve each other.
 	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+test-long: $(DEV) ## Tests that take minutes: every kind of training killed at ten random steps
+	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --long -m long $(ARGS)
 
 lint: $(DEV) ## Style, types and import rules
 	$(BIN)/ruff check .
@@ -45,6 +48,7 @@ bench: $(DEV) assets ## Measure; prints ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.storage
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.comparing
 	$(BIN)/python -m bench.trainer
+	$(BIN)/python -m bench.determinism
 
 clean: ## Remove what was built, but neither the environment nor data
 	rm -rf build dist app/web/assets/dist app/web/assets/node_modules $(NODE)

@@ -25,6 +25,17 @@ from app.main import create_app
 from app.settings import Settings
 from app.tables import Base
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="run tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 NOWHERE = "redis://127.0.0.1:1/0"
 """A broker that refuses every connection at once."""
 

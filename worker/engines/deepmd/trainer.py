@@ -88,7 +88,10 @@ class DeepmdTrainer:
         return _on_host_if_free({**metrics, "train/loss": loss.detach(), "lr": float(rate)})
 
     def validate(self, step: int) -> Metrics:
-        """Return the mean over `numb_btch` batches, weighted by atoms as DeePMD does."""
+        """Return the mean over `numb_btch` batches, weighted by atoms as DeePMD does.
+
+        Which batches depends on the step alone, so that runs that validate more or less often agree where both do.
+        """
         metrics: Metrics = {}
         self._trainer.wrapper.eval()
         try:
@@ -102,7 +105,7 @@ class DeepmdTrainer:
 
     def _validate_task(self, task: str, data: TaskData, step: int) -> dict[str, torch.Tensor]:
         batches = int(data.section.get("numb_btch", 1))
-        first = step // self.validate_every * batches
+        first = step * batches
         rate = self._trainer.lr_schedule.value(step - 1)
         sums: dict[str, torch.Tensor] = {}
         atoms = 0

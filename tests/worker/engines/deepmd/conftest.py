@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.worker.engines.deepmd.deepmd_runs import Runs, make_config
 from worker.children import Forkserver
@@ -9,13 +10,13 @@ from worker.children import Forkserver
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
-    """A `data/` directory with the dataset cu@1: two systems of unlike size."""
+    """A `data/` directory with the dataset cu@1: two systems of unlike size, and one of a single frame."""
     from ase.build import bulk
     from ase.calculators.emt import EMT
 
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
-    for name, cells, frames in (("large", (2, 1, 1), 7), ("small", (1, 1, 1), 5)):
+    for name, cells, frames in (("large", (2, 1, 1), 7), ("small", (1, 1, 1), 5), ("single", (1, 1, 1), 1)):
         atoms = bulk("Cu", cubic=True) * cells
         atoms.symbols[::3] = "Au"
         labels = {"coord": [], "box": [], "energy": [], "force": [], "virial": []}
@@ -41,17 +42,25 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def forkserver_once():
-    started = []
+    started = {}
 
-    def get():
-        if not started:
-            started.append(Forkserver(["worker.engines.deepmd.preload"], threads=1))
-            started[0].start()
-        return started[0]
+    def get(device="cpu"):
+        if device not in started:
+            started[device] = Forkserver(["worker.engines.deepmd.preload"], threads=1, environment={"DEVICE": device})
+            started[device].start()
+        return started[device]
 
     yield get
-    for server in started:
+    for server in started.values():
         server.close()
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    """Where the trainer process computes; the test process computes on the CPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU: that runs repeat on one is not shown here")
+    return request.param
 
 
 @pytest.fixture

@@ -7,17 +7,20 @@ import threading
 import warnings
 
 import pyarrow as pa
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, when torch is imported
 os.environ.setdefault("DP_INTRA_OP_PARALLELISM_THREADS", "1")
 os.environ.setdefault("DP_INTER_OP_PARALLELISM_THREADS", "1")
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
     warnings.simplefilter("ignore")  # third-party imports warn about their own dependencies
+    # DeePMD-kit fixes its device here. This process computes on the CPU; a forkserver may do otherwise.
+    patch.setenv("DEVICE", "cpu")
     import deepmd.pt.entrypoints.main
 
 from worker.loop import StopSwitch
-from worker.rundir import Manifest, RunDir, RunSpec, write_json
+from worker.rundir import Manifest, Result, RunDir, RunSpec, write_json
 from worker.trainer import train
 
 assert deepmd
@@ -36,6 +39,13 @@ DESCRIPTORS = {
             "attn2_nhead": 2, "attn1_hidden": 8, "attn1_nhead": 2, "axis_neuron": 4,
         },
     },
+    "se_atten": {
+        "type": "se_atten", "rcut": 3.6, "rcut_smth": 0.5, "sel": 40, "neuron": [4, 8], "axis_neuron": 4,
+        "attn": 8, "attn_layer": 1, "tebd_dim": 4,
+    },
+    "se_e2_r": {"type": "se_e2_r", "rcut": 3.6, "rcut_smth": 0.5, "sel": [30, 20], "neuron": [4, 8]},
+    "se_e3": {"type": "se_e3", "rcut": 3.0, "rcut_smth": 0.5, "sel": [20, 12], "neuron": [2, 4]},
+    "se_e3_tebd": {"type": "se_e3_tebd", "rcut": 3.0, "rcut_smth": 0.5, "sel": 20, "neuron": [2, 4], "tebd_dim": 4},
     "hybrid": {
         "type": "hybrid",
         "list": [
@@ -88,7 +98,7 @@ def make_multi_task_config(*, steps=8):
     return {
         "model": {
             "shared_dict": {"types": ["Cu", "Au"], "descriptor": {**single["model"]["descriptor"], "sel": 40}},
-            "model_dict": {"alloy": branch, "metal": copy.deepcopy(branch)},
+            "model_dict": {"alloy": branch, "metal": {**branch, "fitting_net": {"neuron": [8, 8], "seed": 4}}},
         },
         "learning_rate": single["learning_rate"],
         "loss_dict": {"alloy": single["loss"], "metal": single["loss"]},
@@ -129,16 +139,25 @@ class Runs:
         write_json(run.spec, RunSpec.model_validate({**given, **spec}))
         return run
 
-    def train(self, config, **options):
-        """Train here and return the run directory; fails unless it completes."""
+    def train(self, config, *, device="cpu", **options):
+        """Train, here or on a GPU in a process of its own, and return the run directory; fails unless it completes."""
+        if device != "cpu":
+            return self.finish(config, device=device, **options)
         run = self.make(config, **options)
         result = train(run, StopSwitch(run.stop))
         assert result.outcome == "completed", result
         return run
 
-    def start(self, run):
+    def start(self, run, *, entry="worker.trainer:main", device="cpu"):
         """Start the real trainer process and return it."""
-        return self._forkserver().spawn("worker.trainer:main", run.root, {}, threading.Event())
+        return self._forkserver(device).spawn(entry, run.root, {}, threading.Event())
+
+    def finish(self, config, *, entry="worker.trainer:main", device="cpu", **options):
+        """Train in a process of its own and return the run directory; fails unless it completes."""
+        run = self.make(config, **options)
+        assert self.start(run, entry=entry, device=device).wait(250), run.log.read_text()
+        assert Result.model_validate_json(run.result.read_bytes()).outcome == "completed", run.log.read_text()
+        return run
 
 
 class Quiet:
@@ -181,12 +200,45 @@ def checkpoint_of(run, step):
     import torch
 
     [path] = (run.checkpoints / f"step-{step}").glob("*.pt")
-    return torch.load(path, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def events_of(run, kind):
     lines = [json.loads(line) for line in run.events.read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
+
+
+def assert_repeats(run, reference, *, after=0, but=(), only=lambda key: True):
+    """Compare all that two runs of equally many steps left after a step, bit for bit: every metric and every checkpoint.
+
+    `but` are keys of Cairn's part of the checkpoints that may differ, `only` says which metrics both have.
+    """
+    assert _bits(run, only) == {step: row for step, row in _bits(reference, only).items() if step > after}
+    steps = [step for step in _checkpoints(reference) if step > after]
+    assert _checkpoints(run) == steps != []
+    for step in steps:
+        ours, theirs = checkpoint_of(run, step), checkpoint_of(reference, step)
+        for key in but:
+            del ours["cairn"][key], theirs["cairn"][key]
+        assert_same(ours, theirs, f"step {step}")
+        assert manifest_of(run, step).fingerprint == manifest_of(reference, step).fingerprint
+        if "rng" not in but:
+            assert manifest_of(run, step).generators == manifest_of(reference, step).generators
+
+
+def _bits(run, only):
+    rows = metrics_of(run).items()
+    return {step: {key: value.hex() for key, value in row.items() if only(key)} for step, row in rows}
+
+
+def _checkpoints(run):
+    return sorted(int(path.parent.name.removeprefix("step-")) for path in run.checkpoints.glob("step-*/manifest.json"))
+
+
+def newest_checkpoint(run):
+    """Return the directory of the newest whole checkpoint, or None."""
+    steps = _checkpoints(run)
+    return run.checkpoints / f"step-{steps[-1]}" if steps else None
 
 
 def assert_same(left, right, where="checkpoint"):
@@ -202,7 +254,8 @@ def assert_same(left, right, where="checkpoint"):
         for index, (one, other) in enumerate(zip(left, right, strict=True)):
             assert_same(one, other, f"{where}/{index}")
     elif isinstance(left, torch.Tensor):
-        assert left.dtype == right.dtype, where
-        assert torch.equal(left, right), where
+        assert (left.dtype, left.shape) == (right.dtype, right.shape), where
+        # Bytes: 0.0 equals -0.0, and NaN equals nothing.
+        assert torch.equal(*(value.contiguous().reshape(-1).view(torch.uint8) for value in (left, right))), where
     else:
         assert left == right, where

@@ -1,17 +1,16 @@
-"""Training is exact: independent of interruption, display, validation, threads and cached statistics."""
+"""One training: what it reports, where its numbers come from, how it is stopped."""
 
 import json
 import math
-import random
 import time
 
 import numpy as np
 import pytest
-import torch
-from deepmd.utils import random as dp_random
 
+from tests.worker.engines.deepmd import accidents
 from tests.worker.engines.deepmd.deepmd_runs import (
     Quiet,
+    assert_repeats,
     assert_same,
     checkpoint_of,
     events_of,
@@ -33,114 +32,6 @@ ADAMUON, HYBRID_MUON = {"type": "AdaMuon"}, {"type": "HybridMuon", "enable_gram"
 
 def _with(config, **sections):
     return {**config, **sections}
-
-
-CASES = {
-    "se_e2_a": make_config(),
-    "ema, warm-up, clipping": _with(make_config(enable_ema=True, gradient_max_norm=0.5), learning_rate=WARM_UP),
-    "AdamW": _with(make_config(), optimizer={"type": "AdamW", "weight_decay": 0.01}),
-    "AdaMuon": _with(make_config(), optimizer=ADAMUON),
-    "HybridMuon": _with(make_config(), optimizer=HYBRID_MUON),
-    "se_atten_v2": make_config("se_atten_v2"),
-    "dpa2": make_config("dpa2"),
-    "dpa3": make_config("dpa3"),
-    "hybrid": make_config("hybrid"),
-    "multi-task": make_multi_task_config(),
-}
-
-
-def _stir_random_state():
-    random.seed()
-    np.random.seed()
-    torch.seed()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(runs, case):
-    whole = runs.train(CASES[case])
-    _stir_random_state()
-    rest = runs.train(CASES[case], resume_from=whole.checkpoints / "step-4")
-
-    assert manifest_of(rest, 8).fingerprint == manifest_of(whole, 8).fingerprint
-    assert manifest_of(rest, 8).generators == manifest_of(whole, 8).generators
-    assert_same(checkpoint_of(rest, 8), checkpoint_of(whole, 8))
-    expected = metrics_of(whole)
-    assert metrics_of(rest) == {step: expected[step] for step in range(5, 9)}
-
-
-def test_restoring_overwrites_all_that_a_trainer_has(runs, tmp_path):
-    """Weights, moments in their own precision, averages, schedule, and every generator."""
-    config = _with(make_config(enable_ema=True), learning_rate=WARM_UP, optimizer=ADAMUON)
-    run = runs.make(config, determinism="seeded")
-    first, second = (engine_trainer.DeepmdTrainer(run.read_spec(), Quiet(run.root)) for _ in range(2))
-    for step in (1, 2, 3):
-        first.train_step(step)
-    _stir_random_state()
-    dp_random.seed(77)
-    first.save(tmp_path, 3)
-    expected = _draw(), first.train_step(4)
-
-    second.train_step(1)
-    _stir_random_state()
-    dp_random.seed(78)
-    assert second.restore(tmp_path) == 3
-    assert (_draw(), second.train_step(4)) == expected
-    assert second.fingerprint() == first.fingerprint()
-    ours, theirs = second._trainer, first._trainer
-    assert_same(ours.optimizer.state_dict(), theirs.optimizer.state_dict())
-    assert_same(ours.model_ema.state_dict(), theirs.model_ema.state_dict())
-
-
-def _draw():
-    return random.random(), np.random.rand(), torch.rand(2).tolist(), dp_random.random()
-
-
-def test_a_killed_trainer_leaves_a_checkpoint_that_continues_exactly(runs):
-    config = make_config(steps=120, validation_data=None)
-    whole = runs.make(config, checkpoints={"every_steps": 10})
-    victim = runs.make(config, checkpoints={"every_steps": 10})
-    finished, killed = runs.start(whole), runs.start(victim)
-    while len(list(victim.checkpoints.glob("step-*/manifest.json"))) < 2:
-        assert not killed.wait(0.01), victim.log.read_text()
-    killed.kill()
-    assert killed.wait(30)
-    assert not victim.result.exists()
-
-    last = max(victim.checkpoints.glob("step-*/manifest.json"), key=lambda path: json.loads(path.read_text())["step"])
-    rest = runs.make(config, resume_from=last.parent, checkpoints={"every_steps": 10})
-    resumed = runs.start(rest)
-    assert resumed.wait(120)
-    assert finished.wait(120)
-    assert manifest_of(rest, 120).fingerprint == manifest_of(whole, 120).fingerprint
-    assert_same(checkpoint_of(rest, 120), checkpoint_of(whole, 120))
-    assert metrics_of(rest) == {step: row for step, row in metrics_of(whole).items() if step in metrics_of(rest)}
-
-
-@pytest.mark.parametrize(
-    "other",
-    [{"disp_freq": 1}, {"disp_freq": 100}, {"validation_data": None}],
-    ids=["shown every step", "shown rarely", "no validation"],
-)
-def test_looking_at_a_training_does_not_change_it(runs, straight, other):
-    run = runs.train(make_config(**other))
-    assert manifest_of(run, 8).fingerprint == manifest_of(straight, 8).fingerprint
-    assert manifest_of(run, 8).generators == manifest_of(straight, 8).generators
-    assert [row["train/loss"] for row in metrics_of(run).values()] == [
-        row["train/loss"] for row in metrics_of(straight).values()
-    ]
-
-
-def test_looking_at_a_multi_task_training_does_not_change_it(runs):
-    shown, hidden = make_multi_task_config(), make_multi_task_config()
-    shown["training"]["disp_freq"], hidden["training"]["disp_freq"] = 1, 100
-    first, second = runs.train(shown), runs.train(hidden)
-    assert manifest_of(first, 8).fingerprint == manifest_of(second, 8).fingerprint
-
-
-def test_the_number_of_threads_does_not_change_a_small_training(runs, straight):
-    run = runs.train(make_config(), threads=2)
-    torch.set_num_threads(1)
-    assert manifest_of(run, 8).fingerprint == manifest_of(straight, 8).fingerprint
 
 
 def test_another_order_seed_is_another_training_with_the_same_weights_at_the_start(runs, straight):
@@ -166,10 +57,10 @@ def _differing_generators(left, right):
 
 
 @pytest.mark.parametrize("make", [make_config, make_multi_task_config])
-def test_statistics_are_computed_once_and_loaded_with_the_same_bits(runs, monkeypatch, make):
-    first = runs.train(make())
+def test_statistics_are_computed_once_and_loaded_with_the_same_bits(runs, straight, monkeypatch, make):
+    first = straight if make is make_config else runs.train(make())
     second = runs.make(make(), artifacts_from=first)
-    _stir_random_state()
+    accidents.stir()
 
     def never(*_, **__):
         raise AssertionError("statistics were computed again")
@@ -181,7 +72,7 @@ def test_statistics_are_computed_once_and_loaded_with_the_same_bits(runs, monkey
     assert not list(second.artifacts_out.iterdir())
     assert events_of(first, "statistics")[0]["data"]["source"] == "computed"
     assert events_of(second, "statistics")[0]["data"]["source"] == "loaded"
-    assert_same(checkpoint_of(second, 8), checkpoint_of(first, 8))
+    assert_repeats(second, first)
 
 
 def test_sel_auto_is_resolved_as_deepmd_does_and_said(straight):

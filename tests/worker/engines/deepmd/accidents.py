@@ -1,0 +1,75 @@
+"""What a test runs in a trainer process in place of `worker.trainer:main`: the same training, disturbed on purpose."""
+
+import json
+import os
+import random
+import signal
+
+import numpy as np
+import torch
+from deepmd.utils import random as dp_random
+
+from worker import checkpoint, trainer
+from worker.context import RunContext
+from worker.engines.deepmd.trainer import DeepmdTrainer
+
+MOMENTS = ("before the step", "after the step", "while a checkpoint is written", "before its manifest")
+
+
+def stir():
+    """Put every global generator into a state that nobody knows."""
+    random.seed()
+    np.random.seed()
+    torch.seed()
+    dp_random.seed(random.getrandbits(31))
+
+
+def poisoned(rundir):
+    """Train while somebody else draws from every global generator, before every phase, step and validation."""
+    for kind, name in ((RunContext, "phase"), (DeepmdTrainer, "train_step"), (DeepmdTrainer, "validate")):
+        _before(kind, name, lambda *_: stir())
+    return trainer.main(rundir)
+
+
+def killed(rundir):
+    """Train until the step and the moment that RUNDIR/accident.json names, and be killed there."""
+    accident = json.loads((rundir / "accident.json").read_text())
+    step, moment = accident["step"], accident["moment"]
+
+    def kill(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_at(_, at):
+        if at == step:
+            kill()
+
+    if moment == "before the step":
+        _before(DeepmdTrainer, "train_step", kill_at)
+    elif moment == "after the step":
+        _after(DeepmdTrainer, "train_step", kill_at)
+    elif moment == "while a checkpoint is written":
+        _after(DeepmdTrainer, "save", lambda _, __, at: at >= step and kill())
+    else:
+        _before(checkpoint, "write_json", lambda _, manifest: manifest.step >= step and kill())
+    return trainer.main(rundir)
+
+
+def _before(holder, name, do):
+    original = getattr(holder, name)
+
+    def disturbed(*args):
+        do(*args)
+        return original(*args)
+
+    setattr(holder, name, disturbed)
+
+
+def _after(holder, name, do):
+    original = getattr(holder, name)
+
+    def disturbed(*args):
+        done = original(*args)
+        do(*args)
+        return done
+
+    setattr(holder, name, disturbed)
