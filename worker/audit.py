@@ -46,10 +46,8 @@ Findings = dict[str, Finding]
 """By name of the component."""
 
 
-def examine(components: Mapping[str, Component], initial: Digests, build: Build, proven: Findings) -> Findings:
+def examine(components: Mapping[str, Component], initial: Digests, build: Build) -> Findings:
     """Return what is found about components whose `initial` weights are those that the training has.
-
-    `proven` are components that another model shares with this one: that their seeds work is known.
 
     Raises:
         TrainingFailure: A seed does not decide the weights of its component, or decides those of another one.
@@ -61,7 +59,7 @@ def examine(components: Mapping[str, Component], initial: Digests, build: Build,
             raise _not_decided(component, initial[name], again[name])
     found: Findings = {}
     for name, component in components.items():
-        if name not in proven and initial[name] is not None:
+        if initial[name] is not None:
             _change(component, components, again, build({**seeds, name: derive(component.seed, "audit")}))
         verdict: Verdict = "no-weights" if initial[name] is None else "own-seed"
         found[name] = Finding(component.key, component.seed, initial[name], verdict)

@@ -1,11 +1,14 @@
 """The seed audit of a DeePMD training: its components, what they began with, and how to build them again."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from deepmd.pt.model import model as models
 from deepmd.pt.train.training import Trainer, get_single_model
 
 from app.engines.documents import pointer
@@ -39,8 +42,8 @@ def check(trainer: Trainer, config: DeepmdConfig, written: Mapping[str, Json], p
 
     Every task's model is built as the trainer built it: once by the same seeds, then once for every seed with that one
     changed. A model is a function of its own section and of the global generators, so the seeds of other tasks cannot
-    reach it otherwise, and a component that several tasks share is changed once. With a plan only those components are
-    looked at of which some weights are reinitialised. Draws from no generator of the training.
+    reach it otherwise, and a component that several tasks share is looked at in the first of them. With a plan only those
+    components are looked at of which some weights are reinitialised. Draws from no generator of the training.
 
     Raises:
         TrainingFailure: A seed does not arrive; the message names the component and the key.
@@ -51,8 +54,9 @@ def check(trainer: Trainer, config: DeepmdConfig, written: Mapping[str, Json], p
     for task, model in transfer.models(trainer).items():
         everything = list(parts(written, task))
         components |= {part.component.name: part.component for part in everything}
-        looked_at = [part for part in everything if fresh is None or _has_fresh(part, task, model, fresh)]
-        drawn |= _of_task(looked_at, config.model(task), model, drawn)
+        unknown = [part for part in everything if part.component.name not in drawn]
+        looked_at = [part for part in unknown if fresh is None or _has_fresh(part, task, model, fresh)]
+        drawn |= _of_task(looked_at, config.model(task), model)
     return {name: drawn.get(name) or audit.from_base(component) for name, component in components.items()}
 
 
@@ -87,9 +91,11 @@ def _part(place: Path, section: dict[str, Json], path: Path, module: str) -> Par
     return Part(Component(".".join(map(str, place)), key, seed), path, module)
 
 
-def _of_task(looked_at: Sequence[Part], section: dict[str, Json], model: torch.nn.Module, proven: Findings) -> Findings:
+def _of_task(looked_at: Sequence[Part], section: dict[str, Json], model: Any) -> Findings:
     if not looked_at:
         return {}
+    # A descriptor takes most of the time of a build, and many tasks may share one.
+    descriptor = None if any(part.path[0] == "descriptor" for part in looked_at) else model.atomic_model.descriptor
 
     def build(seeds: Mapping[str, int]) -> dict[str, str | None]:
         changed = deepcopy(section)
@@ -97,10 +103,18 @@ def _of_task(looked_at: Sequence[Part], section: dict[str, Json], model: torch.n
             _at(changed, part.path)["seed"] = seeds[part.component.name]
         with generators.preserved():
             generators.seed(derive(0, "audit"))
-            return _digests(get_single_model(changed), looked_at)
+            return _digests(_built(changed, descriptor), looked_at)
 
     components = {part.component.name: part.component for part in looked_at}
-    return audit.examine(components, _digests(model, looked_at), build, proven)
+    return audit.examine(components, _digests(model, looked_at), build)
+
+
+def _built(section: dict[str, Json], descriptor: torch.nn.Module | None) -> torch.nn.Module:
+    """Build a model as DeePMD-kit does, around a descriptor that there is already or with one of its own."""
+    known = nullcontext() if descriptor is None else patch.object(models, "BaseDescriptor", return_value=descriptor)
+    with known:
+        built: torch.nn.Module = get_single_model(section)
+    return built
 
 
 def _digests(model: torch.nn.Module, looked_at: Sequence[Part]) -> dict[str, str | None]:

@@ -138,6 +138,17 @@ def test_a_component_with_a_fixed_seed_is_named(monkeypatch):
     )
 
 
+def test_a_component_of_a_later_task_is_named_whose_descriptor_is_not_built_again(monkeypatch):
+    def change(section):
+        if section["fitting_net"]["seed"] != 3:
+            section["fitting_net"]["seed"] = 5
+
+    _change_every_section(monkeypatch, change)
+    assert _refusal("multi-task").startswith(
+        "The seed of model.model_dict.metal.fitting_net (/model/model_dict/metal/fitting_net/seed = 4) does not reach"
+    )
+
+
 def test_a_component_that_follows_another_ones_seed_is_named(monkeypatch):
     def mix(section):
         section["fitting_net"]["seed"] += section["descriptor"]["seed"]
