@@ -124,7 +124,7 @@ class BandChart extends Chart<GroupSeries> {
     const at = band && this.nearest(band, index);
     if (!band || at === undefined) return "–";
     const [mean, std] = [significant(band.mean[at]), band.std[at]];
-    return `${mean}${std == null ? "" : ` ± ${significant(std)}`} (${band.count[at]})`;
+    return `${mean}${std == null ? "" : ` ± ${significant(std)}`} of ${band.count[at]}`;
   }
 
   /** Return the last place of a band at or before that of the cursor. */

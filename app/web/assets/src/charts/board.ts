@@ -1,9 +1,10 @@
 // All charts of a page: what they show, when they fetch, how they look.
 import { ApiError, call } from "../api";
 import { need, throttle } from "../dom";
+import { significant } from "../format";
 import { CHANGE } from "../live";
 import { type Chart, type Listener, LineChart, type Look, type Words } from "./chart";
-import { type MetricSeries, type Panel, panels } from "./series";
+import { highest, type MetricSeries, type Panel, panels } from "./series";
 
 /** What every board needs to know. */
 export interface BoardData {
@@ -147,7 +148,7 @@ export abstract class Board<Data> {
     return this.data.final ? `Nothing was measured before the first ${this.axis}: there is nothing to draw.` : `The charts appear with the first ${this.axis}.`;
   }
 
-  private wordsFor(name: string): Words {
+  protected wordsFor(name: string): Words {
     return this.data.words[name] ?? { title: name, unit: "" };
   }
 
@@ -205,8 +206,25 @@ export class JobBoard extends Board<MetricSeries> {
     return new LineChart(panel, words, look, listener, this.axis);
   }
 
-  /** A gap in a line is only honest when the page says what it is. */
   protected override note(data: MetricSeries): string {
+    return [this.gaps(data), ...this.peaks(data)].filter(Boolean).join(" ");
+  }
+
+  /** What is marked in a picture is also said, for those who do not see it. */
+  private peaks(data: MetricSeries): string[] {
+    return panels(this.keys(data)).flatMap(({ name, lines }) =>
+      lines.filter((line) => line.isPeak).map((line) => this.peak(name, data.steps[line.key] ?? [], data.values[line.key] ?? [])),
+    );
+  }
+
+  private peak(panel: string, steps: number[], values: (number | null)[]): string {
+    const at = highest(values);
+    const { title, unit } = this.wordsFor(panel);
+    return at === undefined ? "" : `${title}: at most ${significant(values[at])} ${unit}, at ${this.axis} ${steps[at]?.toLocaleString("en")}.`;
+  }
+
+  /** A gap in a line is only honest when the page says what it is. */
+  private gaps(data: MetricSeries): string {
     const broken = Object.entries(data.non_finite ?? {}).filter(([, places]) => places.length);
     if (!broken.length) return "";
     const [key, places] = broken[0]!;

@@ -3,7 +3,7 @@ import uPlot from "uplot";
 import { h } from "../dom";
 import { significant } from "../format";
 import { colour, dash, groupColour } from "./colours";
-import { align, type Column, type Line, type MetricSeries, type Panel, positive, smooth } from "./series";
+import { align, type Column, highest, type Line, type MetricSeries, type Panel, positive, smooth } from "./series";
 
 export interface Look {
   logY: boolean;
@@ -212,8 +212,8 @@ export class LineChart extends Chart<MetricSeries> {
 
 /** Put a ring around the largest value, with what and where it is. */
 function markPeak(plot: uPlot, values: Column): void {
-  const top = values.reduce<number>((best, value, at) => (typeof value === "number" && value > (values[best] ?? -Infinity) ? at : best), 0);
-  const [value, at] = [values[top], plot.data[0][top]];
+  const top = highest(values);
+  const [value, at] = top === undefined ? [] : [values[top], plot.data[0][top]];
   if (typeof value !== "number" || at === undefined) return;
   const [x, y] = [plot.valToPos(at, "x", true), plot.valToPos(value, "y", true)];
   const { ctx } = plot;

@@ -108,6 +108,15 @@ export function align(lines: Line[], data: MetricSeries): [number[], Column[]] {
   return [steps, columns];
 }
 
+/** Return the place of the largest number; undefined where there is none. */
+export function highest(values: Column): number | undefined {
+  let best: number | undefined;
+  values.forEach((value, at) => {
+    if (typeof value === "number" && (best === undefined || value > (values[best] ?? -Infinity))) best = at;
+  });
+  return best;
+}
+
 /** A logarithmic axis has no place for zero and below. */
 export function positive(values: Column): Column {
   return values.map((value) => (typeof value === "number" && value <= 0 ? null : value));
