@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import Job, Json, Seed, Settings, given
+from app.cli.options import Existing, Job, Json, Seed, Settings, given
 
 
 def pause(
@@ -62,13 +62,14 @@ def clone(
     name: Annotated[str | None, typer.Option(help="Name of the new job [default: the same].")] = None,
     seed: Seed = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
+    on_existing: Existing = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
     json: Json = False,
 ) -> None:
     """Submit what was submitted for a job again, with changes."""
     from app.cli import controlling
 
-    fields = given(name=name, seed=seed, priority=priority)
+    fields = given(name=name, seed=seed, priority=priority, on_existing=on_existing)
     controlling.clone(job, set_ or [], fields, edit=edit, follow=follow, as_json=json)
 
 

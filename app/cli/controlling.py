@@ -83,7 +83,7 @@ def clone(
     body = _submission(found)
     document = parse(_pretty(body["config"]), f"the config of job {job_id}")
     apply_settings(document, settings)
-    document.overrides |= {f"/{name}": f"--{name} {value}" for name, value in fields.items()}
+    document.overrides |= {f"/{name}": f"--{name.replace('_', '-')} {value}" for name, value in fields.items()}
     with _edited(document) if edit else nullcontext(document) as final:
         send(final, {**body, "config": final.value, **fields}, follow=follow, as_json=as_json)
 
