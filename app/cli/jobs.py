@@ -149,6 +149,7 @@ def ls(
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     name: Annotated[str | None, typer.Option(help="Only jobs whose name contains this.")] = None,
     engine: Annotated[str | None, typer.Option(help="Only jobs of this engine.")] = None,
+    group: Annotated[int | None, typer.Option(min=1, help="Only jobs of this group.")] = None,
     where: Annotated[
         list[str] | None,
         typer.Option(
@@ -162,7 +163,9 @@ def ls(
     """List jobs, newest first."""
     from app.cli import looking
 
-    looking.list_jobs(given(state=state, engine=engine, tag=tag, name=name, where=where), limit=limit, as_json=json)
+    looking.list_jobs(
+        given(state=state, engine=engine, group=group, tag=tag, name=name, where=where), limit=limit, as_json=json
+    )
 
 
 def show(job: Job, json: Json = False) -> None:

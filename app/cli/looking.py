@@ -83,6 +83,8 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     if job.weight_check and job.weight_check.twins:
         facts.append(("weight check", escape(job.weight_check.summary)))
     facts += _exactness(job.exactness)
+    if job.group:
+        facts.append(("group", f"{job.group}" + (f", replica {job.replica}" if job.replica else "")))
     if job.reproduces:
         facts.append(("reproduces", f"job {job.reproduces}" + (f": {job.reproduction}" if job.reproduction else "")))
     facts += [("tags", escape(", ".join(job.tags)))] if job.tags else []

@@ -52,6 +52,9 @@ def test_a_group_is_shown_with_its_statistics(cairn: Cairn, worker: SimulatedWor
     assert "lr 3 0.001 ± 0 0.001 … 0.001" in lines
     assert f"3 {wrong} completed 1000/1000 {group['jobs'][2]['seed']}" in lines
     assert cairn("group", "show", 999).code == 1
+    assert f"group {group['id']}, replica 3" in " ".join(cairn("show", wrong).out.split())
+    found = cairn("ls", "--group", group["id"], "--json").json
+    assert [job["id"] for job in reversed(found)] == [job["id"] for job in group["jobs"]]
     listed = cairn("group", "ls")
     assert "3 completed" in listed.out
     assert cairn("group", "ls", "--json", "--limit", 1).json[0]["id"] == group["id"]
