@@ -40,8 +40,9 @@ def _all(session: Session, digests: Collection[str]) -> Iterator[tuple[str, Blob
     artifacts = select(Artifact.blob_sha256, Artifact.kind, Artifact.key).where(Artifact.blob_sha256.in_(digests))
     for digest, kind, key in session.execute(artifacts):
         yield digest, BlobUse(words=f"artifact {kind}/{key[:12]}, which is made again when it is needed")
-    for inspected in session.scalars(select(Errand.blob_sha256).where(Errand.blob_sha256.in_(digests)).distinct()):
-        yield str(inspected), BlobUse(words="a file that a worker looks into")
+    open_errands = Errand.blob_sha256.in_(digests), Errand.state.in_(("waiting", "taken"))
+    for inspected in session.scalars(select(Errand.blob_sha256).where(*open_errands).distinct()):
+        yield str(inspected), BlobUse(words="a file that a worker is to look into")
 
 
 def _of_jobs(session: Session, digests: Collection[str]) -> Iterator[tuple[str, BlobUse]]:

@@ -41,6 +41,7 @@ def register(
     under another name are ready at once.
     """
     numbers = _numbers(session, name)
+    record_blob(session, store, digests)  # also of what stands: the same bytes again heal what was damaged
     standing = session.scalar(
         select(BaseModel).where(
             BaseModel.name == name, BaseModel.blob_sha256 == digests.sha256, BaseModel.engine == engine
@@ -50,7 +51,6 @@ def register(
         if standing.state == "refused":
             _inspect(session, standing)
         return standing, False
-    record_blob(session, store, digests)
     model = BaseModel(
         name=name,
         version=numbers.last_version + 1,

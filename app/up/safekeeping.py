@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def restore(directory: Path, *, force: bool = False, data_dir: Path | None = Non
     try:
         settings = make_plan(data_dir=data_dir).settings
         make_data_dir(settings.data_dir)
-        with locked(settings.data_dir, "restoring"), _progress() as tell:
+        with _stopped(settings, "restoring"), _progress() as tell:
             found = restoring.restore(settings, directory, force=force, tell=tell)
     except (CannotStart, AppError) as error:
         return _failed(error)
@@ -86,7 +86,7 @@ def upgrade(directory: Path | None = None, *, data_dir: Path | None = None) -> i
     try:
         settings = make_plan(data_dir=data_dir).settings
         make_data_dir(settings.data_dir)
-        with locked(settings.data_dir, "upgrading"):
+        with _stopped(settings, "upgrading"):
             return _upgraded(settings, directory)
     except (CannotStart, AppError) as error:
         return _failed(error)
@@ -110,6 +110,17 @@ def _upgraded(settings: Settings, directory: Path | None) -> int:
         raise CannotStart(f"The database cannot be migrated: {error}", "The backup is whole.") from error
     console.print(f"The database is migrated from version {present or 'none'} to {newest}. Start the server again.")
     return 0
+
+
+@contextmanager
+def _stopped(settings: Settings, doing: str) -> Iterator[None]:
+    """Hold the data directory, so that no server starts on it meanwhile. Raises CannotStart while one runs."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(settings.data_dir, doing))
+        except CannotStart as error:
+            raise CannotStart(str(error), "Stop it first, then try again.") from error
+        yield
 
 
 def _revision(settings: Settings) -> str | None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.artifacts.service import note_damaged
 from app.auth import ErrandIdentity, hash_token
 from app.db import transaction
 from app.errands import service as errands
@@ -336,6 +337,19 @@ def test_a_checkpoint_without_weights_cannot_be_promoted(client, submit, worker:
     assert attempt.send("POST", f"{attempt.path}/checkpoints", json=body).status_code == 200
     answer = client.post("/api/v1/models/promote", json={"job": attempt.claim["job_id"]})
     assert (answer.status_code, answer.json()["code"]) == (409, "nothing-to-promote")
+
+
+def test_the_same_file_again_heals_a_damaged_one(app, client, upload: Upload):
+    upload(b"weights")
+    path = app.state.blobs.backend.path(digest(b"weights"))
+    path.unlink()
+    with transaction(app.state.sessions) as session:
+        note_damaged(session, [digest(b"weights")])
+    assert client.get("/api/v1/models/water/file").status_code == 404
+    upload(b"weights")
+    assert client.get("/api/v1/models/water/file").content == b"weights"
+    with app.state.sessions() as session:
+        assert session.get_one(Blob, digest(b"weights")).damaged_at is None
 
 
 def test_retention_keeps_what_was_promoted(app, client, job):
