@@ -183,7 +183,8 @@ def _proof(history: History, executions: Sequence[Execution]) -> Iterator[str]:
     device = (_gpus(environment) or [_at(environment, "cpu", "model") or "an unnamed CPU"])[0]
     threads = _at(environment, "torch", "threads")
     if _at(environment, "determinism", "deterministic_algorithms") is True:
-        yield f"only deterministic algorithms were allowed (level {history.level}; {device}, {threads} threads)"
+        count = f"{threads} thread" + ("" if threads == 1 else "s")
+        yield f"only deterministic algorithms were allowed (level {history.level}; {device}, {count})"
     else:
         yield f"one thread on {device} computes in one order (level {history.level})"
     if len(executions) == 1:
