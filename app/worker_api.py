@@ -90,7 +90,7 @@ def claim(
         request = queueing.most_urgent(reader, fleet.get(reader, message.worker_id), message)
         begin = beginning.find(reader, store, request.job_id)
     blobs.note_damaged(session, begin.damaged)
-    worker = fleet.get(session, message.worker_id)
+    worker = fleet.ready(session, message.worker_id)
     claimed = transitions.claim(session, worker, request, begin, settings)
     if request != message:
         queueing.ring_again(session, message)

@@ -50,6 +50,19 @@ def get(session: Session, worker_id: str) -> Worker:
     return worker
 
 
+def ready(session: Session, worker_id: str) -> Worker:
+    """Return a worker that may take work.
+
+    Raises:
+        Conflict: `unknown-worker`, as `get`; `not-claimable`: it drains, and had not heard of it when it asked.
+    """
+    worker = get(session, worker_id)
+    if worker.drain:
+        message = f"{worker.name} is draining: it takes no more work"
+        raise Conflict(message, code="not-claimable", hint="Forget this message.")
+    return worker
+
+
 def note_presence(session: Session, presence: Presence) -> Worker:
     """Note that a worker is alive, and how busy."""
     worker = get(session, presence.worker_id)

@@ -92,6 +92,15 @@ def test_a_more_urgent_job_goes_first_whoever_is_rung_for(app, submit, worker, m
     assert worker.claim(later).claim["job_id"] == later
 
 
+def test_a_draining_worker_that_has_not_heard_of_it_gets_nothing(app, submit, worker):
+    job_id = submit()["id"]
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Worker).values(drain=True))
+    answer = worker.try_claim(job_id)
+    assert (answer.status_code, answer.json()["code"]) == (409, "not-claimable")
+    assert "draining" in answer.json()["message"]
+
+
 @pytest.mark.parametrize(("job_id", "attempt"), [(1, 2), (1, 0), (99, 1)])
 def test_what_is_not_there_cannot_be_claimed(submit, worker, job_id, attempt):
     submit()
