@@ -11,7 +11,7 @@ ARGS ?=
 # One test process per core, but never more than four: each may start a trainer of its own.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo up test test-long lint format assets bench clean distclean
+.PHONY: demo up test test-long test-faults lint format assets bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -30,6 +30,9 @@ test: $(DEV) assets lint ## Lint, types, import rules, then every test
 
 test-long: $(DEV) ## Tests that take minutes: every kind of training killed at ten random steps
 	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --long -m long $(ARGS)
+
+test-faults: $(DEV) ## Kill every part and compare with undisturbed runs (ARGS=--faults=300: a long random campaign, and its report)
+	$(BIN)/pytest tests/faults $(if $(findstring --faults,$(ARGS)),-k campaign) $(ARGS)
 
 lint: $(DEV) ## Style, types and import rules
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,12 @@ Where a test is about a lease that runs out, it lets it (`World.let_lease_run_ou
 PATIENCE_S = 120.0
 
 T = TypeVar("T")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test-faults ARGS=--faults=300`. Known only when this directory is named: by itself the suite runs a short form."""
+    parser.addoption("--faults", type=int, help="faults of the random campaign")
+    parser.addoption("--seed", type=int, help="what the campaign's chances come from")
 
 
 def wait_for(condition: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
@@ -73,26 +79,32 @@ class World:
     work_dir: Path
     """Of this test's workers."""
     lease_s: float = LEASE_S
+    settings: dict[str, str] = field(default_factory=dict)
+    """Of all its parts, beside those that every test has."""
     api: subprocess.Popen[bytes] | None = None
     workers: list[WorkerProcess] = field(default_factory=list)
     jobs: list[int] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {
-            "CAIRN_DATA_DIR": str(self.data_dir),
-            "CAIRN_REDIS_URL": self.redis.url,
-            "CAIRN_PORT": str(self.port),
-            "CAIRN_API_URL": f"http://127.0.0.1:{self.port}",
-            "CAIRN_LEASE_S": str(self.lease_s),
-            "CAIRN_HEARTBEAT_S": "0.5",
-            "CAIRN_RECONCILE_S": "0.3",
-            "CAIRN_PRESENCE_S": "0.5",
-            "CAIRN_STOP_GRACE_S": "20",
-            "CAIRN_FLUSH_S": "30",
-            "CAIRN_ENGINES": "toy",
-            "CAIRN_WORK_DIR": str(self.work_dir),
-        }
+        return (
+            os.environ
+            | {
+                "CAIRN_DATA_DIR": str(self.data_dir),
+                "CAIRN_REDIS_URL": self.redis.url,
+                "CAIRN_PORT": str(self.port),
+                "CAIRN_API_URL": f"http://127.0.0.1:{self.port}",
+                "CAIRN_LEASE_S": str(self.lease_s),
+                "CAIRN_HEARTBEAT_S": "0.5",
+                "CAIRN_RECONCILE_S": "0.3",
+                "CAIRN_PRESENCE_S": "0.5",
+                "CAIRN_STOP_GRACE_S": "20",
+                "CAIRN_FLUSH_S": "30",
+                "CAIRN_ENGINES": "toy",
+                "CAIRN_WORK_DIR": str(self.work_dir),
+            }
+            | self.settings
+        )
 
     def start_api(self) -> None:
         with (self.data_dir / "api.log").open("ab") as log:
@@ -129,9 +141,9 @@ class World:
         self.workers.append(worker)
         return worker
 
-    def submit(self, **config: Any) -> int:
+    def submit(self, seed: int = 7, **config: Any) -> int:
         # One test's job is the next one's twin: each is to run.
-        message = {"engine": "toy", "config": config, "seed": 7, "on_existing": "new"}
+        message = {"engine": "toy", "config": config, "seed": seed, "on_existing": "new"}
         answer = self.http.post("/api/v1/jobs", json=message)
         assert answer.status_code == 201, answer.text
         self.jobs.append(int(answer.json()["id"]))
@@ -248,21 +260,29 @@ class Redis:
         self.socket.unlink()
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, redis: Redis, sqlite_template: Path) -> Iterator[World]:
-    """A service whose API runs."""
-    data_dir = tmp_path_factory.mktemp("service")
-    shutil.copy(sqlite_template, data_dir / "cairn.db")
+@contextmanager
+def running_service(
+    data_dir: Path, redis: Redis, database: Path, lease_s: float = LEASE_S, **settings: str
+) -> Iterator[World]:
+    """Start a service on a copy of a database."""
+    shutil.copy(database, data_dir / "cairn.db")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as http:
-        service = World(data_dir, redis, port, http, data_dir)
+        service = World(data_dir, redis, port, http, data_dir, lease_s, settings)
         service.start_api()
         yield service
         assert service.api is not None
         service.api.terminate()
         service.api.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, redis: Redis, sqlite_template: Path) -> Iterator[World]:
+    """A service whose API runs."""
+    with running_service(tmp_path_factory.mktemp("service"), redis, sqlite_template) as service:
+        yield service
 
 
 @pytest.fixture

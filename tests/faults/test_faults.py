@@ -203,6 +203,7 @@ def test_a_worker_killed_while_it_pauses(world: World) -> None:
     world.http.post(f"/api/v1/jobs/{job}/pause")
     wait_for(lambda: "telling the trainer to stop" in worker.log.read_text(), "the order to reach the trainer")
     kill(worker.process)
+    world.let_lease_run_out(job)
     assert world.wait_state(job, "paused")["progress"]["step"] == 40
     world.start_worker()
     world.http.post(f"/api/v1/jobs/{job}/resume")
