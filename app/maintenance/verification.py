@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 SILENT = timedelta(minutes=5)
 """One that was silent for so long has died with its process."""
 REPORT_S = 2.0
+CLOSE_S = 3.0
+STOPPED = "the server was stopped before the end"
 BATCH = 200
 
 
@@ -96,9 +98,10 @@ class Run:
             threading.Thread(target=work, name="verification", daemon=True).start()
 
     def close(self) -> None:
-        """End early: the server stops."""
+        """End early: the server stops. A large file that is being hashed is not waited for."""
         self._closed.set()
-        self._over.wait(timeout=30)
+        if not self._over.wait(timeout=CLOSE_S):
+            self._report(STOPPED, ended=True)
 
     def run(self) -> None:
         """Do it here and now, and record how it ended."""
@@ -109,7 +112,7 @@ class Run:
             log.exception("the verification %s ended early", self._id)
             problem = f"{type(error).__name__}: {error}"
         if self._closed.is_set():
-            problem = "the server was stopped before the end"
+            problem = STOPPED
         self._report(problem, ended=True)
 
     def _work(self) -> None:
@@ -128,7 +131,8 @@ class Run:
 
     def _report(self, problem: str | None, *, ended: bool) -> None:
         with transaction(self._sessions) as session:
-            row = get(session, self._id)
+            # Locked, so that no older report of the other thread follows this one.
+            row = session.get_one(Verification, self._id, with_for_update=True)
             if row.ended_at is not None:
                 return
             row.checked_blobs, row.checked_bytes = self._checked_blobs, self._checked_bytes

@@ -14,8 +14,9 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 | `POST /attempts/{id}/logs?offset=BYTES` | the bytes of the log from that offset | `LogAnswer` |
 | `POST /attempts/{id}/events` | `AttemptEvents` | 204; a repeated `seq` changes nothing |
 | `PUT /attempts/{id}/environment` | a JSON object | 204 |
-| `HEAD /blobs/{sha256}` | | 200 when the server has it |
-| `PUT /blobs/{sha256}` | the bytes | 201 or 200; 422 `digest-mismatch` when they hash to something else |
+| `HEAD /blobs/{sha256}` | | 200 when the server has it; else 404 with `Upload-Offset`, the bytes that came in pieces |
+| `PUT /blobs/{sha256}` | the bytes | 201 or 200; 422 `digest-mismatch` when they hash to something else; 507 `disk-full` |
+| `PUT /blobs/{sha256}` with `Content-Range` | the next piece of a large one | 202 with `Upload-Offset`, after the last as above; 409 `upload-offset` when it is not the next |
 | `GET /blobs/{sha256}` | | the bytes; Range honoured |
 | `GET /artifacts/{kind}/{key}` | | `ArtifactView` or 404 |
 | `PUT /artifacts/{kind}/{key}` | `ArtifactPut` (its blob uploaded first) | `ArtifactView` of the one that stands (first writer wins) |

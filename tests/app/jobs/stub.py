@@ -130,6 +130,9 @@ class StubEngine:
     def headline(self) -> Sequence[str]:
         return ("train/loss",)
 
+    def metric_keys(self, config: Mapping[str, Any]) -> frozenset[str] | None:
+        return None
+
     def learning_curve(
         self, config: Mapping[str, Any], steps: Sequence[int], columns: Mapping[str, Sequence[float | None]]
     ) -> Iterator[str]:
