@@ -42,12 +42,12 @@ def test_the_list_filters_while_typing(page: Page, server: str, content: Seeded)
     assert "q=high&" in page.url
     page.keyboard.press("Control+a")
     page.keyboard.press("Delete")
-    page.get_by_label("running").check()
-    page.wait_for_url(f"{server}/jobs?q=&state=running&where=")
-    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("failed").check()
+    page.wait_for_url(f"{server}/jobs?q=&state=failed&where=")
+    expect(page.locator("tbody tr")).to_have_count(2)
     page.reload()
-    expect(page.get_by_label("running")).to_be_checked()
-    expect(page.locator("tbody tr")).to_contain_text("water-se-atten-long-run")
+    expect(page.get_by_label("failed")).to_be_checked()
+    expect(page.locator("tbody tr").last).to_contain_text("water-high-lr")
 
 
 def test_charts_zoom_into_what_was_not_sent_before(page: Page, server: str, content: Seeded) -> None:
