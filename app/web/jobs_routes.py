@@ -90,18 +90,23 @@ def search(session: Session, filters: Filters, cursor: str | None) -> tuple[JobP
 
 
 def columns(jobs: Sequence[JobView]) -> list[MetricColumn]:
-    """Return the headline metrics, of the engines of these jobs, that any of them has a value of."""
-    engines = [engine for engine in registry.ENGINES if any(job.engine == engine.name for job in jobs)]
-    keys = list(dict.fromkeys(key for engine in engines for key in engine.headline()))
+    """Return the headline metrics that any of these jobs has a value of, those of trainings first."""
+    kinds = sorted({(job.kind != "train", job.engine, job.kind) for job in jobs})
+    keys = list(dict.fromkeys(key for _, engine, kind in kinds for key in wanted(engine, kind)))
     present = [key for key in keys if any(job.progress.latest.get(key) is not None for job in jobs)]
     return [MetricColumn(key, words.column_title(key), words.describe(key).unit) for key in present[:COLUMNS]]
 
 
+def wanted(engine: str, kind: str) -> Sequence[str]:
+    """Return the metric keys worth a column of an engine's jobs of a kind; none of an engine that is gone."""
+    shows = registry.get(engine) if kind == "train" else registry.task(engine, kind)
+    return shows.headline() if shows else ()
+
+
 def headline(job: JobView) -> list[str]:
     """Return the job's headline metrics; with several tasks, those of every task."""
-    engine = registry.get(job.engine)
-    wanted = engine.headline() if engine else ()
-    return [key for want in wanted for key in job.progress.latest if key == want or key.startswith(f"{want}/")]
+    keys = wanted(job.engine, job.kind)
+    return [key for want in keys for key in job.progress.latest if key == want or key.startswith(f"{want}/")]
 
 
 class Framed(TypedDict):

@@ -88,7 +88,9 @@ class JobFrame(Page):
             *watch,
             ("Show it", f"cairn show {number}"),
             ("Read its log", f"cairn logs {number}"),
-            ("Download checkpoint and curves", f"cairn download {number}"),
+            ("Download checkpoint and curves", f"cairn download {number}")
+            if self.job.kind == "train"
+            else ("Download what it made", f"cairn download {number} files"),
             *((("Run it again, and compare", f"cairn reproduce {number} --follow"),) if self.job.attempt else ()),
         )
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from app.groups import statistics
-from app.web import plan, render, seeds, tensors, tree, words
+from app.web import jobs_routes, plan, render, seeds, tensors, tree, words
 from app.web.bundle import Bundle
 from app.web.histograms import draw
 from app.web.pages import (
@@ -78,6 +78,7 @@ from app.wire.jobs import (
     Progress,
     Start,
     TwinFile,
+    UsedModel,
     WeightCheck,
 )
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
@@ -565,6 +566,22 @@ def test_a_job_that_trains_nothing_is_not_offered_more_steps_or_a_copy() -> None
     assert "/extend" not in html
     assert "/submit?from=17" not in html
     assert "Model deviation" in html
+
+
+def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
+    page = EXAMPLES[JobOverviewPage]
+    assert isinstance(page, JobOverviewPage)
+    progress = Progress(step=3, total_steps=8, unit="frame", latest={"devi/max_f": 0.5, "train/loss": 1.0})
+    models = [UsedModel(name="job:3@400", file_name="a.pt", sha256="a" * 64)]
+    changes = {"kind": "model-devi", "state": "running", "progress": progress, "seeds": {}, "models": models}
+    job = JOB.model_copy(update=changes)
+    assert jobs_routes.headline(job) == ["devi/max_f"]
+    assert [column.key for column in jobs_routes.columns([job])] == ["devi/max_f"]
+    html = rendered(dataclasses.replace(page, job=job))
+    for shown in ("Model deviation by frame", "of 8 frames", "frames/s", "job:3@400", "cairn download 17 files"):
+        assert shown in html
+    for hidden in ("Root seed", "lcurve.out", "Checkpoint, then stop"):
+        assert hidden not in html
 
 
 def test_a_job_tells_whether_it_is_exact_and_what_its_weights_were_checked_against() -> None:
