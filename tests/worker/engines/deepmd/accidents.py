@@ -12,6 +12,7 @@ from deepmd.utils import random as dp_random
 from worker import checkpoint, trainer
 from worker.context import RunContext
 from worker.engines.deepmd.trainer import DeepmdTrainer
+from worker.rundir import RunDir
 
 MOMENTS = ("before the step", "after the step", "while a checkpoint is written", "before its manifest")
 
@@ -28,6 +29,18 @@ def poisoned(rundir):
     """Train while somebody else draws from every global generator, before every phase, step and validation."""
     for kind, name in ((RunContext, "phase"), (DeepmdTrainer, "train_step"), (DeepmdTrainer, "validate")):
         _before(kind, name, lambda *_: stir())
+    return trainer.main(rundir)
+
+
+def paused(rundir):
+    """Train until somebody writes the stop file while the step is done that RUNDIR/accident.json names."""
+    step = json.loads((rundir / "accident.json").read_text())["step"]
+
+    def stop_at(_, at):
+        if at == step:
+            RunDir(rundir).stop.write_text("checkpoint")
+
+    _after(DeepmdTrainer, "train_step", stop_at)
     return trainer.main(rundir)
 
 

@@ -109,7 +109,7 @@ def test_the_single_frame_training_of_deepmd_kit_4457_repeats(runs, device):
 # --- another process, another machine ---------------------------------------------------------------------------------
 
 
-def test_another_worker_makes_the_same_of_a_job(runs, reference, tmp_path, data_root):
+def test_another_worker_makes_the_same_of_a_job(runs, device, reference, tmp_path, data_root):
     """A new interpreter elsewhere: other host, directories, order of sets and place of the data on the disk."""
     original = reference("single-task")
     run = runs.make(ALL_AT_ONCE)
@@ -122,7 +122,7 @@ def test_another_worker_makes_the_same_of_a_job(runs, reference, tmp_path, data_
         "PYTHONPATH": str(Path(__file__).parents[4]),
         "PYTHONHASHSEED": "77",
         "NUM_WORKERS": "0",
-        "DEVICE": "cpu",
+        "DEVICE": device,
     }
     command = [sys.executable, "-c", code, str(run.root)]
     done = subprocess.run(command, cwd=tmp_path / "elsewhere", env=environment, check=False, timeout=250)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -21,8 +22,7 @@ from tests.worker.engines.deepmd.deepmd_runs import (
     newest_checkpoint,
 )
 from worker.engines.deepmd import trainer as engine_trainer
-from worker.loop import StopSwitch
-from worker.trainer import train
+from worker.rundir import Result
 
 pytestmark = pytest.mark.deepmd
 
@@ -115,15 +115,13 @@ def _kills(count, steps, every):
     yield from zip(sorted(chance.sample(range(2, steps - every), count)), moments, strict=True)
 
 
-def _killed(runs, config, device, step, moment, before, **options):
-    """Train in a process of its own from the newest checkpoint of `before` on, until it is killed."""
+def _disturbed(runs, config, device, how, accident, before, **options):
+    """Train in a process of its own from the newest checkpoint of `before` on, until an accident; return both."""
     run = runs.make(config, resume_from=newest_checkpoint(before) if before else None, **options)
-    (run.root / "accident.json").write_text(json.dumps({"step": step, "moment": moment}))
-    process = runs.start(run, entry="tests.worker.engines.deepmd.accidents:killed", device=device)
+    (run.root / "accident.json").write_text(json.dumps(accident))
+    process = runs.start(run, entry=f"tests.worker.engines.deepmd.accidents:{how}", device=device)
     assert process.wait(250), run.log.read_text()
-    assert process.exit_code == -9, run.log.read_text()
-    assert not run.result.exists()
-    return run
+    return run, process
 
 
 def _killed_ten_times(runs, config, device, *, steps, every):
@@ -131,7 +129,10 @@ def _killed_ten_times(runs, config, device, *, steps, every):
     known = {"checkpoints": {"every_steps": every}, "artifacts_from": reference}
     seen, newest = {}, None
     for step, moment in _kills(10, steps, every):
-        run = _killed(runs, config, device, step, moment, newest, **known)
+        accident = {"step": step, "moment": moment}
+        run, process = _disturbed(runs, config, device, "killed", accident, newest, **known)
+        assert process.exit_code == -signal.SIGKILL, run.log.read_text()
+        assert not run.result.exists()
         seen |= metrics_of(run)
         newest = run if newest_checkpoint(run) else newest
     assert newest is not None
@@ -156,28 +157,13 @@ def test_any_training_killed_at_ten_random_steps_equals_an_undisturbed_one(runs,
 # --- pause and resume -------------------------------------------------------------------------------------------------
 
 
-def test_a_paused_training_goes_on_as_if_it_had_not_been(runs, straight):
+def test_a_paused_training_goes_on_as_if_it_had_not_been(runs, device):
     """Two pauses, neither at a step that has a checkpoint anyway."""
-    paused = None
+    config = CASES["se_e2_a, EMA, warm-up, clipping"]
+    reference, paused = runs.train(config, device=device), None
     for step in (3, 6):
-        run = runs.make(make_config(), resume_from=newest_checkpoint(paused) if paused else None)
-        result = train(run, _StopAfter(step, run))
+        paused, _ = _disturbed(runs, config, device, "paused", {"step": step}, paused, artifacts_from=reference)
+        result = Result.model_validate_json(paused.result.read_bytes())
         assert (result.outcome, result.step) == ("stopped", step)
-        paused = run
-        accidents.stir()
-    rest = runs.train(make_config(), resume_from=newest_checkpoint(paused))
-    assert_repeats(rest, straight, after=6)
-
-
-class _StopAfter(StopSwitch):
-    """Somebody writes the stop file while a step is done."""
-
-    def __init__(self, step, run):
-        super().__init__(run.stop)
-        self._left, self._run = step - (run.read_spec().resume_step or 0), run
-
-    def wanted(self):
-        if self._left == 0:
-            self._run.stop.write_text("checkpoint")
-        self._left -= 1
-        return super().wanted()
+    rest = runs.train(config, device=device, resume_from=newest_checkpoint(paused))
+    assert_repeats(rest, reference, after=6)
