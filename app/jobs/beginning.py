@@ -20,20 +20,13 @@ class Beginning:
     step: int = 0
     words: str = "from the start"
     checkpoint: CheckpointGrant | None = None
-    """Of the job, or of the base that it resumes, which has no state beside weights and optimizer."""
     base: BaseGrant | None = None
     plan: TransferPlan | None = None
     warning: str | None = None
     """Which newer checkpoints could not be used, and what is wrong with them."""
     damaged: frozenset[str] = frozenset()
     """Digests of their files that are missing or changed."""
-
-    @property
-    def kind(self) -> Begin:
-        """What it is, for the timeline."""
-        if self.checkpoint is None:
-            return "base" if self.base is not None else "scratch"
-        return "checkpoint" if any(file.role == "state" for file in self.checkpoint.files) else "weights"
+    kind: Begin = "scratch"
 
 
 def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
@@ -45,7 +38,7 @@ def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
 def _begin(session: Session, job_id: int, own: Checkpoint | None) -> Beginning:
     if own is not None:
         grant = CheckpointGrant(step=own.step, files=checkpoints.file_views(own))
-        return Beginning(own.step, f"from the checkpoint of step {own.step}", grant)
+        return Beginning(own.step, f"from the checkpoint of step {own.step}", grant, kind="checkpoint")
     job = session.get(Job, job_id)
     if job is None or job.base_model_id is None:
         return Beginning()
@@ -59,7 +52,7 @@ def _from_base(job: Job, base: BaseModel) -> Beginning:
             name=base.file_name, role="checkpoint", sha256=base.blob_sha256, md5=base.blob.md5, size=base.size
         )
         grant = CheckpointGrant(step=job.start_step, files=[file])
-        return Beginning(job.start_step, f"from step {job.start_step} of {name}", grant)
+        return Beginning(job.start_step, f"from step {job.start_step} of {name}", grant, kind="weights")
     plan = TransferPlan.model_validate(job.plan) if job.plan is not None else None
     granted = BaseGrant(name=name, file_name=base.file_name, sha256=base.blob_sha256, size=base.size)
-    return Beginning(0, f"from the base {name}", None, granted, plan)
+    return Beginning(0, f"from the base {name}", None, granted, plan, kind="base")

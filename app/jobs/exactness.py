@@ -17,8 +17,8 @@ Json = Any
 Begin = Literal["scratch", "base", "weights", "checkpoint"]
 """What an execution began with.
 
-scratch: nothing but seeds. base: tensors of a base, by a plan. weights: a file with weights and optimizer, nothing more.
-checkpoint: full state, the random generators as well; every file's SHA-256 was verified.
+scratch: nothing but seeds. base: tensors of a base, by a plan. weights: a base that is resumed, which may hold no more than
+weights and optimizer. checkpoint: full state, the random generators as well; every file's SHA-256 was verified.
 """
 
 HARMLESS = frozenset({"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"})
