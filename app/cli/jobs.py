@@ -59,6 +59,12 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="A label to find it by. Repeatable.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
     keep_last: Annotated[int | None, typer.Option(min=2, help="How many of the newest checkpoints are kept.")] = None,
+    keep_best: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Keep the one with its lowest value, too: val/rmse_f.")
+    ] = None,
+    keep_every: Annotated[
+        int | None, typer.Option(min=1, help="Keep those of every step divisible by this, too.")
+    ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
     on_existing: Existing = None,
     data: Annotated[
@@ -80,7 +86,7 @@ def submit(
     from app.cli import starting, submission
 
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
-    policy = given(keep_last=keep_last, every_steps=checkpoint_every)
+    policy = given(keep_last=keep_last, keep_best=keep_best, keep_every=keep_every, every_steps=checkpoint_every)
     fields = given(
         name=name,
         seed=seed,
