@@ -21,7 +21,7 @@ def test_a_broker_that_refuses_costs_no_time():
     doorbell = Doorbell("redis://127.0.0.1:1/0")
     started = time.monotonic()
     assert [doorbell.ring("deepmd", 1, 1) for _ in range(20)] == [False] * 20
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # asked each time, it would take 20 and more
     assert not doorbell.answers()
 
 
@@ -32,7 +32,7 @@ def test_a_broker_that_is_silent_is_asked_once():
         doorbell = Doorbell(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         started = time.monotonic()
         assert [doorbell.ring("deepmd", 1, 1) for _ in range(20)] == [False] * 20
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
 
 
 def test_a_broker_that_comes_back_is_used_again(redis_url, monkeypatch):

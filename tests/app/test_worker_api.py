@@ -264,7 +264,7 @@ def test_more_writers_than_threads_do_not_wait_for_each_other_for_ever(app, subm
     for thread in threads:
         thread.join()
     assert answers == [200] * 90
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 100  # threads that wait for each other do so for ever
 
 
 # --- endings ----------------------------------------------------------------------------------------------------------
@@ -448,7 +448,7 @@ def test_a_checkpoint_registered_twice_is_one(client, submit, worker):
     attempt = worker.claim(job_id)
     first, again = attempt.checkpoint(200).json(), attempt.checkpoint(200).json()
     assert first == again
-    assert client.get(f"/api/v1/jobs/{job_id}/checkpoints").json() == [first | {"kept": ["newest"]}]
+    assert client.get(f"/api/v1/jobs/{job_id}/checkpoints").json() == [first]
     other = attempt.checkpoint(200, b"other weights of the same step")
     assert (other.status_code, other.json()["code"]) == (409, "checkpoint-differs")
 

@@ -118,7 +118,7 @@ def start_service(data_dir: Path, **settings: str) -> Service:
 
 
 def wait_until_ready(service: Service) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert service.process.poll() is None, f"cairn up ended with {service.process.returncode}"
         try:

@@ -41,7 +41,7 @@ def other(service: Service, original: dict[str, Any]) -> dict[str, Any]:
 
 def verdict(service: Service, job_id: int) -> str | None:
     """Wait for the verdict that the server puts on a reproduction."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (found := service.job(job_id)["reproduction"]) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return found

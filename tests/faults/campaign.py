@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 import re
 import signal
@@ -77,7 +78,7 @@ class Report:
         recovery = "none"
         if self.recoveries:
             ordered = sorted(self.recoveries)
-            most = ordered[int(0.95 * (len(ordered) - 1))]
+            most = ordered[math.ceil(0.95 * len(ordered)) - 1]
             median = statistics.median(ordered)
             recovery = (
                 f"{len(ordered)}; median {median:.2f}, 95 % within {most:.2f}, longest {ordered[-1]:.2f} lease periods"

@@ -30,7 +30,7 @@ def run(forkserver: Forkserver, function: str, rundir: Path, **environment: str)
     return forkserver.spawn(f"tests.worker.victims:{function}", rundir, environment, threading.Event())
 
 
-def wait_for(condition: Callable[[], object], what: str, patience_s: float = 20) -> None:
+def wait_for(condition: Callable[[], object], what: str, patience_s: float = 60) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -46,7 +46,7 @@ def is_gone(pid: int) -> bool:
 
 def test_a_trainer_has_its_own_session_log_and_environment(forkserver: Forkserver, tmp_path: Path) -> None:
     trainer = run(forkserver, "report", tmp_path, CAIRN_TEST_SLOT="GPU-1")
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code == 7
     pid = trainer.pid
     assert (tmp_path / "log.txt").read_text().splitlines() == [
@@ -58,7 +58,7 @@ def test_a_trainer_has_its_own_session_log_and_environment(forkserver: Forkserve
 
 def test_an_exception_is_in_the_log(forkserver: Forkserver, tmp_path: Path) -> None:
     trainer = run(forkserver, "fail", tmp_path)
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code == 1
     assert "RuntimeError: planned" in (tmp_path / "log.txt").read_text()
 
@@ -67,7 +67,7 @@ def test_stop_is_a_signal_the_trainer_can_answer(forkserver: Forkserver, tmp_pat
     trainer = run(forkserver, "polite", tmp_path)
     wait_for((tmp_path / "pid").exists, "the trainer")
     trainer.stop()
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code == 3
 
 
@@ -75,24 +75,24 @@ def test_kill_takes_the_whole_group(forkserver: Forkserver, tmp_path: Path) -> N
     trainer = run(forkserver, "wait_with_child", tmp_path)
     wait_for((tmp_path / "child").exists, "the grandchild")
     trainer.kill()
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code == -signal.SIGKILL
     wait_for(lambda: is_gone(int((tmp_path / "child").read_text())), "the grandchild's end")
 
 
 def test_what_a_trainer_leaves_running_is_killed(forkserver: Forkserver, tmp_path: Path) -> None:
     trainer = run(forkserver, "leave_child", tmp_path)
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code == 0
     wait_for(lambda: is_gone(int((tmp_path / "child").read_text())), "the grandchild's end")
 
 
 def test_signals_to_the_forkserver_itself_do_nothing(forkserver: Forkserver, tmp_path: Path) -> None:
-    assert forkserver.ready.wait(20)
+    assert forkserver.ready.wait(60)
     assert forkserver.pid is not None
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(forkserver.pid, number)
-    assert run(forkserver, "report", tmp_path).wait(20)
+    assert run(forkserver, "report", tmp_path).wait(60)
 
 
 def test_a_dead_forkserver_takes_its_trainers_along_and_is_replaced(forkserver: Forkserver, tmp_path: Path) -> None:
@@ -100,17 +100,17 @@ def test_a_dead_forkserver_takes_its_trainers_along_and_is_replaced(forkserver: 
     wait_for((tmp_path / "child").exists, "the grandchild")
     assert forkserver.pid is not None
     os.kill(forkserver.pid, signal.SIGKILL)
-    assert trainer.wait(20)
+    assert trainer.wait(60)
     assert trainer.exit_code is None
     wait_for(lambda: is_gone(trainer.pid), "the trainer's end")
     wait_for(lambda: is_gone(int((tmp_path / "child").read_text())), "the grandchild's end")
     second = run(forkserver, "report", tmp_path)
-    assert second.wait(20)
+    assert second.wait(60)
     assert second.exit_code == 7
 
 
 def test_a_trainer_that_starts_too_late_is_killed(forkserver: Forkserver, tmp_path: Path) -> None:
-    assert forkserver.ready.wait(20)
+    assert forkserver.ready.wait(60)
     assert forkserver.pid is not None
     os.kill(forkserver.pid, signal.SIGSTOP)
     hurry = threading.Event()
@@ -119,7 +119,7 @@ def test_a_trainer_that_starts_too_late_is_killed(forkserver: Forkserver, tmp_pa
         forkserver.spawn("tests.worker.victims:wait", tmp_path, {}, hurry)
     os.kill(forkserver.pid, signal.SIGCONT)
     # Requests are taken in order: once this one has run, the late trainer was started, and maybe killed before its setsid.
-    assert run(forkserver, "report", tmp_path).wait(20)
+    assert run(forkserver, "report", tmp_path).wait(60)
     wait_for(lambda: not psutil.Process(forkserver.pid).children(), "its end")
 
 
@@ -142,6 +142,6 @@ def test_a_kill_reaches_a_fork_that_has_no_group_yet() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:  # in our group, as a fork is before its setsid
         try:
             forkserver_module._kill_group(child.pid, signal.SIGKILL)
-            assert child.wait(5) == -signal.SIGKILL
+            assert child.wait(60) == -signal.SIGKILL
         finally:
             child.kill()

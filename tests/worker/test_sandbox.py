@@ -27,7 +27,7 @@ def test_memory_files_network_and_secrets_are_out_of_reach(forkserver: Forkserve
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         child = forkserver.spawn("tests.worker.victims:confined", tmp_path, {"PORT": port}, threading.Event())
-        assert child.wait(30)
+        assert child.wait(120)
     said = dict(line.split(": ", 1) for line in (tmp_path / "log.txt").read_text().splitlines())
     assert said["memory"] == "MemoryError"
     assert said["little memory"] == "done"
@@ -44,7 +44,7 @@ def _networks_can_be_left() -> bool:
 
 def test_processor_time_ends(forkserver: Forkserver, tmp_path: Path) -> None:
     child = forkserver.spawn("tests.worker.victims:burn", tmp_path, {}, threading.Event())
-    assert child.wait(60)
+    assert child.wait(120)
     assert child.exit_code == -signal.SIGXCPU
 
 

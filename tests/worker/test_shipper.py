@@ -169,7 +169,7 @@ def test_everything_arrives_after_an_outage_and_then_the_thread_ends(
     delivery.start()
     spool(run, 2)
     delivery.finish()
-    assert delivery.wait(10)
+    assert delivery.wait(60)
     assert [seq for seq, _ in server.batches] == [0, 1, 2]
 
 
@@ -179,7 +179,7 @@ def test_a_superseded_attempt_ends_its_shipping(shipper: Shipper, run: RunDir, w
     fate = Fate(Shutdown())
     delivery = Delivery("ship", shipper.ship, fate)
     delivery.start()
-    assert delivery.wait(10)
+    assert delivery.wait(60)
     assert fate.superseded == "attempt 2 runs"
     assert fate.order == "now"
 
@@ -191,6 +191,6 @@ def test_a_failure_of_the_worker_itself_is_not_taken_for_delivery() -> None:
     fate = Fate(Shutdown())
     delivery = Delivery("ship", fail, fate)
     delivery.start()
-    assert delivery.wait(10)
+    assert delivery.wait(60)
     assert fate.broken == "ZeroDivisionError: a mistake of ours"
     assert fate.order == "checkpoint"

@@ -258,7 +258,7 @@ def test_a_checkpoint_is_registered_only_after_the_metrics_of_its_steps_are_deli
     assert server.uploads == 1
     assert server.checkpoints == []
     spooled.unlink()
-    upload.join(10)
+    upload.join(60)
     assert server.checkpoints == [8]
 
 

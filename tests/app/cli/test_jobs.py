@@ -225,7 +225,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(server: Server, attempt: Simul
         assert watching.stdout is not None
         watching.stdout.readline()
         watching.send_signal(signal.SIGINT)
-        _, told = watching.communicate(timeout=30)
+        _, told = watching.communicate(timeout=120)
     assert watching.returncode == 130
     assert f"Job {job} goes on" in told.decode()
     assert attempt.heartbeat().json()["action"] == "continue"

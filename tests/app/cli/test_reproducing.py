@@ -217,7 +217,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(server: Server, attempt: Simu
         assert following.stdout is not None
         assert b"nothing to compare yet" in following.stdout.readline()
         following.send_signal(signal.SIGINT)
-        _, told = following.communicate(timeout=30)
+        _, told = following.communicate(timeout=120)
     assert following.returncode == 130
     assert "goes on. `cairn compare" in told.decode()
     with server.client() as client:

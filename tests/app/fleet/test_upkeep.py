@@ -162,12 +162,12 @@ def test_the_background_thread_does_both(settings, client, submit, worker, messa
         session.execute(update(Attempt).values(lease_expires_at=long_ago()))
     fast = settings.model_copy(update={"reconcile_s": 0.05, "lease_s": 0.5})
     with TestClient(create_app(fast)):
-        for _ in range(200):
+        for _ in range(1200):
             if client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "queued":
                 break
             time.sleep(0.05)
         change(app, not_before=now())
-        for _ in range(200):
+        for _ in range(1200):
             if found := messages():
                 break
             time.sleep(0.05)

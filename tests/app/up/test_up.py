@@ -28,7 +28,7 @@ class Running:
     process: subprocess.Popen[bytes]
     printed: str = field(default="")
 
-    def wait_for(self, words: str, seconds: float = 60) -> str:
+    def wait_for(self, words: str, seconds: float = 180) -> str:
         """Read on until `words` were printed."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + seconds
@@ -51,7 +51,7 @@ class Running:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=180)
         self.printed += out.decode()
         return self.process.returncode
 
@@ -134,7 +134,7 @@ def test_a_second_one_on_the_same_data_is_refused(start: Start, data_dir: Path) 
     first = start()
     url = url_of(first)
     second = start()
-    out, _ = second.process.communicate(timeout=60)
+    out, _ = second.process.communicate(timeout=180)
     assert second.process.returncode == 1
     assert f"Cairn already runs on {data_dir} (process {first.process.pid}, {url})" in out.decode()
     assert httpx.get(f"{url}/api/v1/health").status_code == 200, "the first one is not disturbed"
@@ -144,7 +144,7 @@ def test_a_taken_port_is_named_before_anything_starts(start: Start, data_dir: Pa
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         running = start("--port", str(port))
-        out, _ = running.process.communicate(timeout=60)
+        out, _ = running.process.communicate(timeout=180)
     assert running.process.returncode == 1
     assert f"Port {port} on 127.0.0.1 is taken" in out.decode()
     assert "--port" in out.decode()
@@ -157,7 +157,7 @@ def test_a_part_that_is_killed_comes_back(start: Start, name: str) -> None:
     url = url_of(running)
     os.kill(running.children()[name], signal.SIGKILL)
     running.wait_for(rf"{name} +was killed by signal 9(?s:.*){name} +ready")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while httpx.get(f"{url}/api/v1/health").status_code != 200:
         assert time.monotonic() < deadline, "the API does not find the new broker"
         time.sleep(0.1)
@@ -204,7 +204,7 @@ def test_other_machines_are_let_in_only_with_a_warning(start: Start) -> None:
     url_of(running)
     assert "reachable from other machines" in running.printed
     quiet = start("--host", "127.0.0.1", CAIRN_DATA_DIR="unused")
-    out, _ = quiet.process.communicate(timeout=60)
+    out, _ = quiet.process.communicate(timeout=180)
     assert "reachable" not in out.decode()
 
 
@@ -217,7 +217,7 @@ def test_other_machines_are_let_in_only_with_a_warning(start: Start) -> None:
 )
 def test_a_wrong_setting_is_named(start: Start, environment: dict[str, str], words: str) -> None:
     running = start(**environment)
-    out, _ = running.process.communicate(timeout=60)
+    out, _ = running.process.communicate(timeout=180)
     assert running.process.returncode == 1
     assert words in out.decode()
     assert "Traceback" not in out.decode()
@@ -227,7 +227,7 @@ def test_a_wrong_setting_is_named(start: Start, environment: dict[str, str], wor
 def test_a_data_directory_that_cannot_be_made_is_no_traceback(start: Start, data_dir: Path) -> None:
     data_dir.parent.joinpath("file").write_text("in the way")
     running = start("--data-dir", str(data_dir.parent / "file" / "data"))
-    out, _ = running.process.communicate(timeout=60)
+    out, _ = running.process.communicate(timeout=180)
     assert running.process.returncode == 1
     assert "cannot be made" in out.decode()
     assert "Traceback" not in out.decode()
