@@ -195,6 +195,8 @@ def test_paused_and_resumed(world: World) -> None:
     world.wait_state(job, "completed")
     assert world.attempts(job) == [("interrupted", 0), ("completed", 45)]
     world.assert_as_if_undisturbed(job, 100)
+    events = world.http.get(f"/api/v1/jobs/{job}/events").json()
+    assert [event["data"]["begin"] for event in events if event["kind"] == "claimed"] == ["scratch", "checkpoint"]
 
 
 def test_a_worker_killed_while_it_pauses(world: World) -> None:
