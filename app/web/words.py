@@ -123,9 +123,7 @@ _DEVIATIONS = {
     "v": MetricWords("Virial deviation", "eV/atom"),
     "e": MetricWords("Energy deviation", "eV/atom"),
 }
-"""Of the models of an ensemble, frame by frame: `devi/max_f` is the largest of its atoms."""
-
-_OF_THE_ATOMS = {"max": "max", "avg": "mean", "min": "min"}
+"""Of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
 
 KNOWN_METRICS = (*(name if name == "lr" else f"train/{name}" for name in _METRICS), "perf/step_s", "perf/data_s")
 """One key of every metric there are words for."""
@@ -147,7 +145,7 @@ def panel_of(key: str) -> str:
 
 
 def _deviating(key: str) -> tuple[str, str]:
-    """Return which of the atoms and which quantity: `devi/max_f` is max, f; `devi/e` is of no atom."""
+    """Return which one and of what: `devi/max_f` is max, f; of `devi/e` there is one."""
     which, _, quantity = name_of(key).rpartition("_")
     return which, quantity
 
@@ -165,7 +163,7 @@ def describe(key: str) -> MetricWords:
     if key.startswith("devi/"):
         which, quantity = _deviating(key)
         known = _DEVIATIONS.get(quantity, MetricWords(name))
-        return MetricWords(f"{known.title} {_OF_THE_ATOMS.get(which, which)}".strip(), known.unit)
+        return MetricWords(f"{known.title} {which}".strip(), known.unit)
     return _METRICS.get(name, MetricWords(name))
 
 

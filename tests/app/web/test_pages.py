@@ -614,6 +614,22 @@ def test_seeds_stand_with_what_the_audit_found() -> None:
     assert "data.order" in none
 
 
+@pytest.mark.parametrize(
+    ("key", "panel", "title", "unit"),
+    [
+        ("devi/max_f", "devi/f", "Force deviation max", "eV/Å"),
+        ("devi/avg_v", "devi/v", "Virial deviation avg", "eV/atom"),
+        ("devi/e", "devi/e", "Energy deviation", "eV/atom"),
+        ("val/rmse_f/water", "rmse_f", "Force RMSE", "eV/Å"),
+        ("perf/step_s", "perf/step_s", "Time per step", "s"),
+    ],
+)
+def test_metrics_have_a_panel_a_title_and_a_unit(key: str, panel: str, title: str, unit: str) -> None:
+    assert words.panel_of(key) == panel
+    assert (words.describe(key).title, words.describe(key).unit) == (title, unit)
+    assert words.panels([key])[panel]["unit"] == unit
+
+
 def test_outliers_of_a_group_are_marked_in_words() -> None:
     page = EXAMPLES[ReplicasPage]
     assert isinstance(page, ReplicasPage)

@@ -79,7 +79,7 @@ class BandChart extends Chart<GroupSeries> {
     return [steps, ...aligned.map((column) => (this.look.logY ? positive(column) : column))] as uPlot.AlignedData;
   }
 
-  /** Return mean, low, high, mean - std and mean + std. What an axis of decades has no place for ends below the picture. */
+  /** Return mean, low, high, mean - std and mean + std. On an axis of decades the band ends below the picture. */
   private columns(band: Band | undefined): (number | null)[][] {
     if (!band) return Array.from({ length: PER_LINE }, () => []);
     const floor = this.look.logY ? lowest(band) : -Infinity;
@@ -87,7 +87,7 @@ class BandChart extends Chart<GroupSeries> {
     const edge = (sign: number): (number | null)[] =>
       band.mean.map((mean, index) => {
         const std = band.std[index] ?? null;
-        return mean === null || std === null ? null : kept(mean + sign * std);
+        return mean === null || std === null ? null : mean + sign * std;
       });
     return [band.mean, band.low.map(kept), band.high.map(kept), edge(-1), edge(1)];
   }

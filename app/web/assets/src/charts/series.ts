@@ -38,7 +38,7 @@ function parts(key: string): Parts {
 
 /** Deviations of models: `devi/max_f` is one of three lines of the panel `devi/f`. */
 const OF_DEVIATION = /^(max|avg|min)_(.+)$/;
-const DEVIATION_WORDS: Record<string, string> = { max: "largest of the atoms", avg: "average", min: "smallest" };
+const DEVIATION_WORDS: Record<string, string> = { max: "largest", avg: "average", min: "smallest" };
 
 function panelName({ group, name }: Parts): string {
   if (group === "devi") return `devi/${OF_DEVIATION.exec(name)?.[2] ?? name}`;
