@@ -29,6 +29,7 @@ def test_a_job_is_queued_with_its_resolved_config(client, copper, config):
     assert job["tags"] == ["a", "b"]
     assert job["progress"] == {
         "step": 0,
+        "unit": "step",
         "total_steps": 1000,
         "latest": {},
         "phase": None,

@@ -79,7 +79,11 @@ def fail(running, step: int) -> None:
 
 
 def complete(worker, job_id: int) -> None:
-    assert train(worker, job_id, 1000).end("completed", 1000).json() == {"job_state": "completed"}
+    """Claim, report all steps at once with the last two checkpoints, and end."""
+    running, steps = worker.claim(job_id), list(range(100, 1001, 100))
+    assert running.metrics(0, steps, **{"train/loss": [1.0 / step for step in steps]}).status_code == 204
+    assert all(running.checkpoint(step).status_code == 200 for step in (900, 1000))
+    assert running.end("completed", 1000).json() == {"job_state": "completed"}
 
 
 def test_an_interrupted_twin_is_gone_on_from(client, again, worker):
