@@ -116,7 +116,7 @@ def test_a_broken_form_is_refused(client):
 def named(paths, *systems, name="cu"):
     places = _places(DatasetRef(name=name, version=1), systems)
     config = {"training": {"training_data": {"systems": paths}}}
-    return refer(ENGINES[0], config, places)["training"]["training_data"]["systems"]
+    return refer(ENGINES[0], "train", config, places)["training"]["training_data"]["systems"]
 
 
 @pytest.mark.parametrize(
