@@ -81,7 +81,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
     facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
     if job.weight_check and job.weight_check.twins:
-        facts.append(("weight check", escape(job.weight_check.summary)))
+        facts.append(("twin", escape(job.weight_check.summary)))
     facts += _exactness(job.exactness)
     if job.group:
         facts.append(("group", f"{job.group}" + (f", replica {job.replica}" if job.replica else "")))
