@@ -10,12 +10,14 @@ A second backup into the same directory copies only blobs that are not there yet
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import Connection, Engine, text
 
 from app.artifacts.backends import CHUNK_BYTES, sync_directory
@@ -32,6 +34,10 @@ KEYS = ("user.token", "worker.token", "secret.key")
 FORMAT = 1
 DUMPS_AT_MOST = 3
 
+_DUMP = r"database-[0-9T]+\.jsonl\.gz"
+_NAMES = rf"^({_DUMP}|keys/({'|'.join(map(re.escape, KEYS))}))$"
+"""Files are read and written under these names only, whatever a manifest from elsewhere says."""
+
 
 class NoBackup(AppError):
     """A directory that holds no whole backup."""
@@ -47,9 +53,9 @@ class Manifest(BaseModel):
     revision: str
     """Version of the database's schema."""
     created_at: datetime
-    database: str
+    database: Annotated[str, Field(pattern=rf"^{_DUMP}$")]
     rows: int
-    files: dict[str, str]
+    files: dict[Annotated[str, Field(pattern=_NAMES)], str]
     """SHA-256 of every file but the blobs, whose names are theirs."""
     blobs: int
     size: int

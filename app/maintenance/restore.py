@@ -62,6 +62,8 @@ def restore(settings: Settings, directory: Path, *, force: bool = False, tell: T
 
 def _checked(directory: Path) -> Manifest:
     manifest = read_manifest(directory)
+    if manifest.database not in manifest.files:
+        raise NoBackup(f"The manifest of {directory} has no SHA-256 of {manifest.database}.")
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():

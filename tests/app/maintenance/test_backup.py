@@ -12,7 +12,7 @@ from app.db import make_engine
 from app.errors import Conflict
 from app.keys import token_file
 from app.maintenance import dump
-from app.maintenance.backup import NoBackup, backup, read_manifest
+from app.maintenance.backup import NoBackup, backup, read_manifest, sha256_of
 from app.maintenance.restore import restore
 from app.settings import Settings
 from tests.conftest import NOWHERE
@@ -185,6 +185,24 @@ def test_a_backup_that_was_changed_is_not_restored(client, settings, tmp_path):
     with pytest.raises(NoBackup, match="no whole backup"):
         restore(nowhere, directory)
     assert not (nowhere.data_dir).exists()
+
+
+def test_a_made_up_backup_names_no_file_elsewhere(client, settings, tmp_path):
+    nowhere = Settings(data_dir=tmp_path / "deep" / "nowhere", redis_url=NOWHERE)
+    directory = tmp_path / "backup"
+    made = backup(settings, directory)
+    (tmp_path / "profile").write_text("curl …")
+    digest = sha256_of(tmp_path / "profile")
+    for changes in (
+        {"files": made.files | {"keys/../../profile": digest}},
+        {"files": made.files | {"keys/profile": digest}},
+        {"files": made.files | {"../profile": digest}, "database": "../profile"},
+        {"files": {name: digest for name, digest in made.files.items() if name != made.database}},
+    ):
+        (directory / "manifest.json").write_text(made.model_copy(update=changes).model_dump_json())
+        with pytest.raises(NoBackup, match=r"manifest"):
+            restore(nowhere, directory)
+    assert not (tmp_path / "deep").exists()
 
 
 def test_damaged_blobs_are_named_by_backup_and_restore(client, app, settings, lived, elsewhere, tmp_path):
