@@ -98,7 +98,8 @@ class BlobStore:
     def __init__(self, backend: Backend, scratch: Path) -> None:
         self.backend = backend
         self.scratch = scratch
-        self._verified: dict[str, Stamp] = {}
+        self._hashed: dict[str, tuple[Stamp, str]] = {}
+        """What the bytes of a blob hashed to when this process last read them, and their stamp then."""
 
     def receive(self, limit: int | None = None) -> Incoming:
         """Open a file to write a new blob into; a context manager that cleans up."""
@@ -134,7 +135,7 @@ class BlobStore:
             self.backend.take(path, digests.sha256)
         stamp = self.backend.stamp(digests.sha256)
         assert stamp is not None, "a blob just stored is there"
-        self._verified[digests.sha256] = stamp
+        self._hashed[digests.sha256] = stamp, digests.sha256
 
     def keep_bytes(self, data: bytes) -> Digests:
         """Store bytes that are already in memory."""
@@ -178,21 +179,21 @@ class BlobStore:
                 f"The blob {sha256} is not in the store.",
                 hint="Restore it from a backup, or upload the same file again.",
             )
-        if self._verified.get(sha256) != stamp:
-            self._rehash(sha256, int(stamp[0]))
-            self._verified[sha256] = stamp
+        known = self._hashed.get(sha256)
+        if known is None or known[0] != stamp:
+            known = self._hashed[sha256] = stamp, self._rehash(sha256, int(stamp[0]))
+        if known[1] != sha256:
+            raise BlobCorrupt(
+                f"The stored blob {sha256} is damaged: its {stamp[0]} bytes hash to {known[1]}.",
+                hint="Upload the same file again, or restore it from a backup; the damaged one is never served.",
+            )
         return int(stamp[0])
 
-    def _rehash(self, sha256: str, size: int) -> None:
+    def _rehash(self, sha256: str, size: int) -> str:
         found = hashlib.sha256()
         for chunk in self.backend.read(sha256, 0, size):
             found.update(chunk)
-        if found.hexdigest() != sha256:
-            self._verified.pop(sha256, None)
-            raise BlobCorrupt(
-                f"The stored blob {sha256} is damaged: its {size} bytes hash to {found.hexdigest()}.",
-                hint="Upload the same file again, or restore it from a backup; the damaged one is never served.",
-            )
+        return found.hexdigest()
 
     def read(self, sha256: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Yield verified bytes in chunks. Raises before the first one when the blob is missing or damaged."""
@@ -201,7 +202,7 @@ class BlobStore:
 
     def remove(self, sha256: str) -> None:
         """Remove a blob that nothing refers to."""
-        self._verified.pop(sha256, None)
+        self._hashed.pop(sha256, None)
         self.backend.remove(sha256)
 
     def problem(self, sha256: str, size: int, *, quick: bool = False) -> str | None:
@@ -213,12 +214,12 @@ class BlobStore:
             return f"{stamp[0]} bytes instead of {size}"
         if quick:
             return None
-        self._verified.pop(sha256, None)
+        self._hashed.pop(sha256, None)
         return self.damage(sha256)
 
     def quarantine(self, sha256: str) -> None:
         """Move a damaged blob aside: it is kept, and never served."""
-        self._verified.pop(sha256, None)
+        self._hashed.pop(sha256, None)
         self.backend.quarantine(sha256)
 
     def stale(self) -> list[Path]:

@@ -84,14 +84,21 @@ def test_a_good_blob_is_never_overwritten(local_store):
     assert stat.S_IMODE(after.st_mode) == 0o444
 
 
-def test_a_blob_is_hashed_once_per_process_not_per_read(local_store, monkeypatch):
+@pytest.mark.parametrize("is_good", [True, False])
+def test_a_blob_is_hashed_once_per_process_not_per_read(local_store, monkeypatch, is_good):
     local_store.keep_bytes(DATA)
+    if not is_good:
+        damage(local_store, SHA256, DATA[:-1] + b"x")
     fresh = type(local_store)(local_store.backend, local_store.scratch)
     hashed = []
     rehash = fresh._rehash
-    monkeypatch.setattr(fresh, "_rehash", lambda *arguments: (hashed.append(arguments), rehash(*arguments)))
-    for _ in range(3):
-        fresh.verify(SHA256)
+
+    def counted(*arguments):
+        hashed.append(arguments)
+        return rehash(*arguments)
+
+    monkeypatch.setattr(fresh, "_rehash", counted)
+    assert [fresh.intact(SHA256) for _ in range(3)] == [is_good] * 3
     assert len(hashed) == 1
 
 
