@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.engines.documents import canonical
 from app.errors import Conflict, Invalid, Outdated
-from app.jobs import checkpoints, service
+from app.jobs import service
 from app.jobs.beginning import Beginning
 from app.jobs.preparation import find_engine
 from app.jobs.submission import SubmitRequest
@@ -74,8 +74,8 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
     if job.state not in FINAL_STATES | {"paused"}:
         message = f"job {job_id} is {job.state}: only a training that is over or paused is extended"
         raise Conflict(message, code="not-ended", hint=f"Pause it first (`cairn pause {job_id}`), or let it end.")
-    if not checkpoints.newest_step(session, job_id):
-        message = f"job {job_id} has no checkpoint to go on from"
+    if begin.kind != "checkpoint":
+        message = f"job {job_id} has no good checkpoint to go on from"
         raise Conflict(message, code="no-checkpoint", hint=f"Submit it again: `cairn clone {job_id}`.")
     if wanted.steps <= job.total_steps:
         message = f"job {job_id} is a training of {job.total_steps} steps, so it cannot be extended to {wanted.steps}"

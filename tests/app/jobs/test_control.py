@@ -324,3 +324,12 @@ def test_only_a_training_at_rest_with_a_checkpoint_is_extended(app, client, subm
     with transaction(app.state.sessions) as session:
         session.execute(update(Job).where(Job.id == job_id).values(kind="model-devi"))
     assert refusal(client, job_id, "extend", steps=2000)["code"] == "no-training"
+
+
+def test_a_training_without_a_good_checkpoint_is_not_extended(app, client, running):
+    job_id = running.claim["job_id"]
+    running.end("failed", 300, "non-finite")
+    (checkpoint,) = client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()
+    app.state.blobs.backend.path(checkpoint["files"][0]["sha256"]).unlink()
+    answer = refusal(client, job_id, "extend", steps=2000)
+    assert (answer["code"], answer["hint"]) == ("no-checkpoint", f"Submit it again: `cairn clone {job_id}`.")
