@@ -10,7 +10,7 @@ from app.artifacts.store import BlobStore
 from app.auth import AttemptIdentity
 from app.errors import Conflict, Invalid, NotFound
 from app.jobs import retention
-from app.jobs.timeline import tell
+from app.jobs.timeline import tell, touch
 from app.tables import Checkpoint, CheckpointFile, Job
 from app.wire import jobs as wire
 from app.wire.problems import Problem
@@ -49,7 +49,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     message = f"checkpoint of step {sent.step}, {len(sent.files)} files, {size / 1e6:.1f} MB, verified"
     data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint, "generators": sent.generators}
     tell(session, job.id, "checkpoint", message, attempt=attempt.number, data=data)
-    job.version += 1
+    touch(session, job.id)
     return checkpoint
 
 

@@ -7,8 +7,8 @@ from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.auth import AttemptIdentity
 from app.errors import Conflict, NotFound
-from app.jobs.timeline import tell
-from app.tables import Job, JobFile
+from app.jobs.timeline import tell, touch
+from app.tables import JobFile
 from app.wire import jobs as wire
 from app.wire.worker import JobFilePut
 
@@ -37,7 +37,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
         row = JobFile(job_id=attempt.job_id, name=sent.name)
         session.add(row)
     row.media_type, row.blob_sha256, row.blob = sent.media_type, blob.sha256, blob
-    session.get_one(Job, attempt.job_id).version += 1
+    touch(session, attempt.job_id)
     data = {"name": sent.name, "size": sent.size, "sha256": sent.sha256}
     tell(session, attempt.job_id, "file", f"{sent.name}, {sent.size / 1e6:.1f} MB", attempt=attempt.number, data=data)
     session.flush()
