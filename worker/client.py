@@ -205,12 +205,16 @@ def put_blob(
     """
     size = path.stat().st_size
     while (offset := blob_offset(api, sha256)) is not None:
+        # The server may have been killed with all of it there and not yet stored: the last byte makes it look.
+        start = max(0, min(offset, size - 1))
         try:
-            _put_from(api, sha256, path, offset if offset < size else 0, pass_, chunk)
+            _put_from(api, sha256, path, start, pass_, chunk)
         except Refused as error:
-            if error.code != "upload-offset":
-                raise
-            continue  # an answer was lost, or somebody else sends the same bytes: ask how far it is
+            # An answer was lost, or somebody else sends the same bytes: ask how far it is.
+            # Or what had arrived before was damaged there, and is gone: send all of it.
+            if error.code == "upload-offset" or (error.code == "digest-mismatch" and start):
+                continue
+            raise
         return
 
 

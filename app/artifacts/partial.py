@@ -78,11 +78,13 @@ def append(store: BlobStore, sha256: str, piece: Piece, incoming: Incoming) -> D
     path = _path(store, sha256)
     with _locked(path) as file:
         size = file.seek(0, os.SEEK_END)
-        if size != piece.first:
-            raise OtherOffset(size)
-        _extend(file, size, incoming)
-        if size + expected < piece.total:
-            return None
+        # A file that is whole already was about to be stored when the server was killed.
+        if size < piece.total:
+            if size != piece.first:
+                raise OtherOffset(size)
+            _extend(file, size, incoming)
+            if size + expected < piece.total:
+                return None
         try:
             return store.adopt(path, expected=sha256)
         finally:

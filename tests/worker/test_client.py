@@ -191,6 +191,34 @@ def test_a_piece_whose_answer_was_lost_is_not_sent_twice(
     assert received["blob"] == DATA
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_what_has_arrived_whole_without_being_stored_is_finished_or_sent_again(
+    wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    monkeypatch.setattr(client, "PIECE_BYTES", 1 << 20)
+    (tmp_path / "weights").write_bytes(DATA)
+    left: dict[str, bytearray] = {"blob": bytearray(DATA)}
+    server, stored = receiving({}, len(DATA)), [False]
+
+    def killed_before_it_stored(request: Request) -> Answer:
+        if "blob" not in left:
+            return server(request)
+        if request.method == "HEAD":
+            return Answer(200 if stored[0] else 404, headers={"Upload-Offset": str(len(DATA))})
+        assert request.headers["Content-Range"] == f"bytes {len(DATA) - 1}-{len(DATA) - 1}/{len(DATA)}"
+        if is_damaged:
+            del left["blob"]
+            return problem(422, "digest-mismatch")
+        stored[0] = True
+        return Answer(201, b"{}")
+
+    wire.answer = killed_before_it_stored
+    with wire.api() as api:
+        client.put_blob(api, "ab", tmp_path / "weights")
+    sent = [len(request.body) for request in wire.requests if request.method == "PUT"]
+    assert sent == [1, *([1 << 20, 1 << 20, len(DATA) - (2 << 20)] if is_damaged else [])]
+
+
 def test_a_server_without_room_is_told_from_one_that_is_away(wire: Wire, tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"weights")
     wire.answer = lambda r: Answer(404) if r.method == "HEAD" else problem(507, "disk-full", "The disk is full.")

@@ -165,6 +165,16 @@ def test_pieces_that_make_another_file_are_refused_and_forgotten(app, attempt):
     assert not app.state.blobs.intact(SHA256)
 
 
+def test_what_was_whole_when_the_server_was_killed_is_stored_with_the_next_piece(app, attempt):
+    (app.state.blobs.scratch / f"partial-{SHA256}").write_bytes(DATA)
+    assert attempt.send("HEAD", URL).headers["Upload-Offset"] == str(len(DATA))
+    last = len(DATA) - 1
+    header = {"Content-Range": f"bytes {last}-{last}/{len(DATA)}"}
+    assert attempt.send("PUT", URL, content=DATA[-1:], headers=header).status_code == 201
+    assert b"".join(app.state.blobs.read(SHA256)) == DATA
+    assert scratch(app) == []
+
+
 def test_a_piece_that_does_not_fit_on_the_disk_leaves_those_before_it(app, attempt, monkeypatch):
     parts = list(pieces(40_000))
     assert attempt.send("PUT", URL, content=parts[0][0], headers=parts[0][1]).status_code == 202
