@@ -1,7 +1,7 @@
 """Jobs of kind model-devi: `dp model-devi`, frame by frame, with DeePMD-kit's own functions for every number."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from deepmd.infer.model_devi import calc_model_devi, write_model_devi_out
 from deepmd.utils.data import DeepmdData
 
 from worker.engines.base import Context
+from worker.engines.deepmd import wrappers
 from worker.engines.deepmd.config import system_paths
 from worker.failures import TrainingFailure
 from worker.rundir import ModelSpec, RunDir, RunSpec
@@ -136,25 +137,37 @@ def _load(run: RunDir, model: ModelSpec, context: Context) -> DeepPot:
     """Return a model, ready to be evaluated: of a checkpoint run as it is, of a frozen one its own code."""
     # DeePMD-kit tells checkpoints from frozen models by the ending of the name, whatever the file is.
     path = run.models / model.file_name
-    named = path.with_name(f"{path.stem}-model{'.pth' if _is_frozen(path) else '.pt'}")
+    is_frozen = _is_frozen(path)
+    named = path.with_name(f"{path.stem}-model{'.pth' if is_frozen else '.pt'}")
     named.unlink(missing_ok=True)
     named.symlink_to(path.name)
-    loaded = DeepPot(str(named), auto_batch_size=False, no_jit=True)
-    if named.suffix == ".pt":
-        _check_weights(named, loaded, model.name, context)
+    if is_frozen:
+        return _opened(named)
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    state, prefixes = wrappers.unwrapped(held.get("model", held), ())
+    if prefixes:  # DeePMD-kit knows no names but the model's own
+        named.unlink()
+        torch.save({"model": state}, named)
+    loaded = _opened(named)
+    _check_weights(state.keys(), loaded, model.name, context)
     return loaded
 
 
+def _opened(path: Path) -> DeepPot:
+    return DeepPot(str(path), auto_batch_size=False, no_jit=True)
+
+
 def _is_frozen(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive, which has code in it."""
+    """Return whether a file is a TorchScript archive, which has code in it. A checkpoint of torch before 1.6 is no archive."""
+    if not zipfile.is_zipfile(path):
+        return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _check_weights(path: Path, loaded: DeepPot, name: str, context: Context) -> None:
+def _check_weights(names: Set[str], loaded: DeepPot, name: str, context: Context) -> None:
     """Say aloud which weights a file lacks, or has beside the model's: DeePMD-kit loads it all the same."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    odd = sorted(loaded.deep_eval.dp.state_dict().keys() ^ state.get("model", state).keys())
+    odd = sorted(loaded.deep_eval.dp.state_dict().keys() ^ names)
     if odd:
         shown = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
         context.event("warning", f"{name} is of another version of DeePMD-kit: model and file differ in {shown}.")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from deepmd.infer.model_devi import make_model_devi
 from deepmd.pt.entrypoints.main import freeze
 
@@ -105,14 +106,28 @@ def test_checkpoints_give_the_numbers_of_their_frozen_models_every_time(evaluate
     assert not first.events.exists(), "no warning: everything in the file has its place in the model"
 
 
-def test_frames_are_chosen_by_stride_and_limit(evaluate, checkpoints):
-    _, everything = evaluate(checkpoints, 12)
-    result, run = evaluate(checkpoints, 5, stride=2, limit=3, data=["dataset:cu@1"], frequency=100)
-    assert result.outcome == "failed", "large has 4 and small 3 of every second frame: 3 and 3 with the limit, not 5"
-    result, run = evaluate(checkpoints, 6, stride=2, limit=3, data=["dataset:cu@1"], frequency=100)
+def test_models_of_an_old_torch_or_inside_a_wrapper_are_read_like_others(evaluate, checkpoints, tmp_path):
+    old, wrapped = tmp_path / "old.pt", tmp_path / "wrapped.pt"
+    first, second = (torch.load(path, weights_only=True) for path in checkpoints)
+    torch.save(first, old, _use_new_zipfile_serialization=False)
+    torch.save({"model": {f"module.{name}": value for name, value in second["model"].items()}}, wrapped)
+    result, run = evaluate([old, wrapped], 12)
     assert result.outcome == "completed", result
-    assert np.loadtxt(run.files / "model_devi.out")[:, 0].tolist() == [0, 200, 400, 0, 200, 400]
-    assert np.allclose(columns_of(run), columns_of(everything)[[0, 2, 4, 7, 9, 11]], rtol=1e-9, atol=0)
+    assert np.array_equal(columns_of(run), columns_of(evaluate(checkpoints, 12)[1]))
+    assert not run.events.exists(), "no warning: every tensor was found under the model's own name"
+
+
+def test_frames_are_chosen_by_stride_and_limit(evaluate, checkpoints):
+    _, everything = evaluate(checkpoints, 13, data=["dataset:cu@1"])
+    options = {"stride": 2, "limit": 3, "data": ["dataset:cu@1"], "frequency": 100}
+    result, run = evaluate(checkpoints, 5, **options)
+    assert result.outcome == "failed", (
+        "of every second frame large has 4, single 1, small 3: with the limit 3 + 1 + 3, not 5"
+    )
+    result, run = evaluate(checkpoints, 7, **options)
+    assert result.outcome == "completed", result
+    assert np.loadtxt(run.files / "model_devi.out")[:, 0].tolist() == [0, 200, 400, 0, 0, 200, 400]
+    assert np.allclose(columns_of(run), columns_of(everything)[[0, 2, 4, 7, 8, 10, 12]], rtol=1e-9, atol=0)
 
 
 def test_a_stop_leaves_no_file(evaluate, checkpoints):
@@ -121,8 +136,6 @@ def test_a_stop_leaves_no_file(evaluate, checkpoints):
 
 
 def test_models_of_other_elements_are_refused(evaluate, checkpoints, tmp_path):
-    import torch
-
     state = torch.load(checkpoints[0], weights_only=True)
     state["model"]["_extra_state"]["model_params"]["type_map"] = ["Au", "Cu"]
     other = tmp_path / "other.pt"
