@@ -643,6 +643,16 @@ def test_outliers_of_a_group_are_marked_in_words() -> None:
     assert "Cancel all…" not in rendered(done)
 
 
+def test_the_deviation_of_models_is_offered_by_itself_once_there_are_two() -> None:
+    page = EXAMPLES[ReplicasPage]
+    assert isinstance(page, ReplicasPage)
+    (first, *_) = GROUP.jobs
+    for jobs, is_offered in (([first], False), ([first, first.model_copy(update={"id": 18, "replica": 3})], True)):
+        html = rendered(dataclasses.replace(page, group=GROUP.model_copy(update={"jobs": jobs})))
+        assert (">Compute<" in html) == is_offered
+        assert ("#deviate:outerMorph" in html) != is_offered, "nobody's choice is swapped away"
+
+
 def test_two_runs_are_followed_until_both_have_ended() -> None:
     page = EXAMPLES[ComparePage]
     assert isinstance(page, ComparePage)
