@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -253,6 +254,10 @@ def test_a_checkpoint_is_registered_only_after_the_metrics_of_its_steps_are_deli
     save(run, 8)
     upload = threading.Thread(target=uploads.upload)
     upload.start()
+    deadline = time.monotonic() + 60
+    while not server.uploads:
+        assert time.monotonic() < deadline, "the blob was not uploaded"
+        time.sleep(0.01)
     upload.join(0.5)
     assert upload.is_alive()
     assert server.uploads == 1
