@@ -83,7 +83,7 @@ def say(name: str, what: str) -> None:
 def complain(error: CannotStart | Hopeless) -> None:
     """Print why Cairn does not start."""
     console.print(f"[red bold]error[/]  {escape(str(error))}")
-    if isinstance(error, CannotStart):
+    if isinstance(error, CannotStart) and error.hint:
         console.print(f"  [cyan]→[/] {escape(error.hint)}")
 
 

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.up.command import complain, console, make_plan
 from app.up.house import locked, make_data_dir
 from app.up.services import CannotStart
+from app.wire.problems import ErrorBody, Problem
 
 
 def backup(directory: Path, *, link: bool = False, data_dir: Path | None = None, as_json: bool = False) -> int:
@@ -32,7 +33,7 @@ def backup(directory: Path, *, link: bool = False, data_dir: Path | None = None,
         settings = make_plan(data_dir=data_dir).settings
         made = _backed_up(settings, directory, link=link)
     except (CannotStart, AppError) as error:
-        return _failed(error)
+        return _failed(error, as_json=as_json)
     if as_json:
         _print_json(made.model_dump(mode="json"))
         return 1 if made.missing else 0
@@ -65,7 +66,7 @@ def restore(directory: Path, *, force: bool = False, data_dir: Path | None = Non
         with _stopped(settings, "restoring"), _progress() as tell:
             found = restoring.restore(settings, directory, force=force, tell=tell)
     except (CannotStart, AppError) as error:
-        return _failed(error)
+        return _failed(error, as_json=as_json)
     lost = [*found.manifest.missing, *found.damaged]
     if as_json:
         _print_json({"rows": found.rows, "blobs": found.blobs, "damaged": lost})
@@ -105,9 +106,12 @@ def _upgraded(settings: Settings, directory: Path | None) -> int:
     try:
         migrations.migrate(url)
     except Exception as error:
-        if directory is not None:
-            console.print(f"[red bold]error[/]  the migration failed; `cairn restore {directory} --force` brings back what was.")  # fmt: skip
-        raise CannotStart(f"The database cannot be migrated: {error}", "The backup is whole.") from error
+        hint = (
+            "There was nothing in it."
+            if present is None
+            else f"`cairn restore {directory} --force` brings back what was."
+        )
+        raise CannotStart(f"The database cannot be migrated: {error}", hint) from error
     console.print(f"The database is migrated from version {present or 'none'} to {newest}. Start the server again.")
     return 0
 
@@ -141,10 +145,15 @@ def _revision(settings: Settings) -> str | None:
         engine.dispose()
 
 
-def _failed(error: CannotStart | AppError) -> int:
+def _failed(error: CannotStart | AppError, *, as_json: bool = False) -> int:
     if isinstance(error, AppError):
-        error = CannotStart(str(error), error.problem.hint or "")
-    complain(error)
+        problem = error.problem
+    else:
+        problem = Problem(code="cannot-start", message=str(error), hint=error.hint)
+    if as_json:
+        sys.stderr.write(ErrorBody(**problem.model_dump(), problems=[problem]).model_dump_json() + "\n")
+    else:
+        complain(CannotStart(problem.message, problem.hint or ""))
     return 1
 
 

@@ -50,6 +50,16 @@ def test_damage_and_mistakes_are_said_with_exit_code_1(data_dir, tmp_path, capsy
     assert "missing or damaged in the store" in capsys.readouterr().out
 
 
+def test_mistakes_are_said_to_programs_on_standard_error(data_dir, tmp_path, capsys):
+    assert safekeeping.backup(tmp_path / "backup", data_dir=tmp_path / "nowhere", as_json=True) == 1
+    assert safekeeping.restore(tmp_path, data_dir=data_dir, as_json=True) == 1
+    out, err = capsys.readouterr()
+    bodies = [json.loads(line) for line in err.splitlines()]
+    assert out == ""
+    assert [body["code"] for body in bodies] == ["cannot-start", "no-backup"]
+    assert all(body["problems"][0]["message"] == body["message"] for body in bodies)
+
+
 def test_a_server_that_runs_is_not_restored_or_upgraded_under(data_dir, tmp_path, capsys):
     assert safekeeping.backup(tmp_path / "backup", data_dir=data_dir) == 0
     with locked(data_dir, "http://127.0.0.1:1"):
