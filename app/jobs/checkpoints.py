@@ -61,8 +61,9 @@ def _same(standing: Checkpoint, sent: CheckpointPut) -> Checkpoint:
 
 
 def _named_once(files: Sequence[wire.CheckpointFile]) -> Sequence[wire.CheckpointFile]:
-    if not files or len({file.name for file in files}) < len(files):
-        message = "a checkpoint needs files, each with a name of its own"
+    names = {file.name for file in files}
+    if not names or len(names) < len(files) or any("/" in name or not name.strip(".") for name in names):
+        message = "a checkpoint needs files, each with a plain name of its own"
         raise Invalid([Problem(code="bad-checkpoint", message=message, pointer="/files")])
     return files
 

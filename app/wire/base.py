@@ -1,6 +1,12 @@
 """The base class of everything that travels."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""Digest under which bytes are stored. It becomes part of a path, so nothing else may pass for one."""
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Message(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.wire.base import Message, View
+from app.wire.base import Md5, Message, Sha256, View
 from app.wire.problems import Notice, Problem
 from app.wire.transfer import TransferPlan
 
@@ -387,8 +387,8 @@ class CheckpointFile(View):
 
     name: str
     role: Literal["checkpoint", "state"] = Field(description="checkpoint: the engine's own file, usable elsewhere.")
-    sha256: str
-    md5: str
+    sha256: Sha256
+    md5: Md5
     size: int
 
 

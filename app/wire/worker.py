@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.wire.base import Message, View
+from app.wire.base import Md5, Message, Sha256, View
 from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, JobKind, JobState, Start
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
@@ -212,7 +212,7 @@ class AttemptEvents(Message):
 class ArtifactPut(Message):
     """A derived thing worth keeping, say the statistics of a dataset."""
 
-    blob_sha256: str
+    blob_sha256: Sha256
     size: int
     meta: dict[str, Any] = {}
 
@@ -242,10 +242,12 @@ class CheckpointPut(Message):
 class JobFilePut(Message):
     """A file that the attempt made beside its checkpoints; its blob is uploaded first."""
 
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")
-    media_type: str = "application/octet-stream"
-    sha256: str
-    md5: str
+    name: str = Field(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")
+    media_type: str = Field(
+        default="application/octet-stream", max_length=120, pattern=r"^[a-z]+/[A-Za-z0-9.+-]+(; charset=utf-8)?$"
+    )
+    sha256: Sha256
+    md5: Md5
     size: int
 
 

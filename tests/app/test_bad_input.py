@@ -113,7 +113,7 @@ MESSAGES = {
     "events": {"events": [{"seq": 0, "kind": "warning", "message": "m", "data": {}}]},
     "checkpoints": {
         "step": 1,
-        "files": [{"name": "a", "role": "state", "sha256": "0" * 64, "md5": "0", "size": 1}],
+        "files": [{"name": "a", "role": "state", "sha256": "0" * 64, "md5": "0" * 32, "size": 1}],
         "metrics": {},
     },
     "end": {"outcome": "failed", "step": 1, "cause": {"failure": "data", "message": "m"}},

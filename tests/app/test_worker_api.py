@@ -460,6 +460,14 @@ def test_a_checkpoint_whose_blob_is_missing_is_refused(submit, worker):
     assert (answer.status_code, answer.json()["code"]) == (404, "blob-missing")
 
 
+@pytest.mark.parametrize(("key", "value"), [("name", "../model.pt"), ("name", ".."), ("sha256", "..//etc")])
+def test_a_checkpoint_whose_files_lead_elsewhere_is_refused(submit, worker, key, value):
+    attempt = worker.claim(submit()["id"])
+    file = {"name": "model.pt", "role": "checkpoint", **attempt.upload(b"abc"), key: value}
+    answer = attempt.send("POST", f"{attempt.path}/checkpoints", json={"step": 1, "files": [file]})
+    assert (answer.status_code, answer.json()["pointer"][:6]) == (422, "/files")
+
+
 def test_a_checkpoint_of_another_size_than_announced_is_refused(submit, worker):
     attempt = worker.claim(submit()["id"])
     file = {"name": "model.pt", "role": "checkpoint", **attempt.upload(b"abc"), "size": 4}

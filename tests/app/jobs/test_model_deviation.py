@@ -146,7 +146,6 @@ def test_it_runs_like_a_training_and_leaves_its_file(client, app, running):
     content = b"# md\n" + b"0 1.0\n" * 100
     assert [put(running, content).status_code for _ in range(2)] == [204, 204], "the same again changes nothing"
     assert put(running, b"half", size=99).json()["code"] == "file-differs"
-    assert put(running, name="../x").status_code == 422
     assert running.end("completed", 10).json() == {"job_state": "completed"}
     job = client.get(f"/api/v1/jobs/{job_id}").json()
     assert [(file["name"], file["size"]) for file in job["files"]] == [("model_devi.out", len(content))]
@@ -169,6 +168,23 @@ def test_it_runs_like_a_training_and_leaves_its_file(client, app, running):
     assert (refused.status_code, refused.json()["code"]) == (409, "no-learning-curve")
     again = client.post(f"/api/v1/jobs/{job_id}/reproduce", json={}).json()
     assert (again["models"], again["resolved"], again["files"]) == (job["models"], job["resolved"], [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../x"),
+        ("name", ".."),
+        ("media_type", "text/plain\r\nSet-Cookie: a=b"),
+        ("media_type", "text"),
+        ("sha256", "..//etc"),
+        ("sha256", "a" * 300),
+        ("md5", "0"),
+    ],
+)
+def test_what_is_said_of_a_file_leads_nowhere_else(running, key, value):
+    answer = put(running, **{key: value})
+    assert (answer.status_code, answer.json()["pointer"]) == (422, f"/{key}")
 
 
 def test_a_file_that_is_replaced_leaves_no_bytes(client, app, running):
