@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.jobs.downsampling import MIN_POINTS, downsample
@@ -65,6 +65,7 @@ def test_nothing_but_nan_is_still_drawn():
 
 
 @given(STEPS)
+@example([0, 2**53])
 def test_steps_survive_their_encoding(steps):
     array = np.asarray(steps, np.int64)
     decoded = decode_steps(steps[0], steps[-1], len(steps), encode_steps(array))
