@@ -21,13 +21,15 @@ LOSS, FORCE = "train/loss", "train/rmse_f"
 @pytest.fixture
 def attempt(cairn: Cairn, file: Path, worker: SimulatedWorker, empty_queue: None) -> SimulatedAttempt:
     """A job in its first attempt, the only one."""
-    return worker.claim(int(cairn("submit", file, "--name", "water", "--seed", 7, "--json").json["id"]))
+    return worker.claim(
+        int(cairn("submit", file, "--name", "water", "--seed", 7, "--on-existing", "new", "--json").json["id"])
+    )
 
 
 @pytest.fixture
 def other(cairn: Cairn, file: Path, worker: SimulatedWorker, attempt: SimulatedAttempt) -> SimulatedAttempt:
     """Another job of the same spec, in its first attempt."""
-    return worker.claim(int(cairn("submit", file, "--seed", 7, "--json").json["id"]))
+    return worker.claim(int(cairn("submit", file, "--seed", 7, "--on-existing", "new", "--json").json["id"]))
 
 
 def number(attempt: SimulatedAttempt) -> int:
