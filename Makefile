@@ -28,7 +28,7 @@ test: $(DEV) assets lint ## Lint, types, import rules, then every test
 	# One thread a trainer: several compete here for few cores, and spinning OpenMP threads would starve each other.
 	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
-test-long: $(DEV) ## Tests that take minutes: every kind of training killed at ten random steps
+test-long: $(DEV) ## Tests that take minutes, too: every kind of training killed at ten random steps, stock trainings looked into
 	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --long -m long $(ARGS)
 
 test-faults: $(DEV) ## Kill every part and compare with undisturbed runs (ARGS=--faults=300: a long random campaign, and its report)

@@ -32,8 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--long"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
-        items[:] = [item for item in items if not item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=[item for item in items if takes_long(item)])
+        items[:] = [item for item in items if not takes_long(item)]
+
+
+def takes_long(item: pytest.Item) -> bool:
+    """Return whether a test is marked `long`, or `long(on=PARAMETER)` and runs on that parameter."""
+    for marker in item.iter_markers("long"):
+        if "on" not in marker.kwargs or f"[{marker.kwargs['on']}]" in item.name:
+            return True
+    return False
 
 
 NOWHERE = "redis://127.0.0.1:1/0"

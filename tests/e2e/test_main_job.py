@@ -56,6 +56,7 @@ def test_validation_is_measured_at_its_frequency(service: Service, finished: dic
     assert steps == sorted({1, *range(every, finished["progress"]["total_steps"] + 1, every)})
 
 
+@pytest.mark.long(on="postgresql")  # what it looks at is the same on either database
 def test_the_checkpoint_is_accepted_by_stock_dp_and_ase(
     service: Service, finished: dict[str, Any], copper: Path, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_the_second_job_does_not_pay_the_statistics_again_and_gives_the_same_bit
     assert prints[0] == prints[1] is not None
 
 
+@pytest.mark.long(on="postgresql")  # what it looks at is the same on either database
 def test_a_killed_worker_leaves_a_job_that_finishes_with_the_same_weights(
     service: Service, finished: dict[str, Any]
 ) -> None:

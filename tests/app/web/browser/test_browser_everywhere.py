@@ -20,7 +20,7 @@ def test_every_page_works_without_a_word_to_anybody_else(
         assert page.title().endswith("· Cairn"), "the hostile script must not have run"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_every_page_is_accessible(
     page: Page, server: str, content: Seeded, ensemble: SeededGroup, scheme: str, faults: list[str]
 ) -> None:

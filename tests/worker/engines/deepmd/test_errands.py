@@ -216,6 +216,7 @@ def _train(config, data_root, where, *options):
     return where / "model.ckpt-3.pt"
 
 
+@pytest.mark.long
 def test_what_stock_trains_and_freezes_is_inspected(data_root, tmp_path):
     checkpoint = _train(make_config("se_e2_a", steps=3), data_root, tmp_path)
     _dp("freeze", "-c", checkpoint, "-o", "frozen.pth", cwd=tmp_path)
@@ -225,6 +226,7 @@ def test_what_stock_trains_and_freezes_is_inspected(data_root, tmp_path):
     assert errands.inspect(tmp_path / "frozen.pth", "frozen.pth").tensors == facts.tensors
 
 
+@pytest.mark.long
 def test_what_stock_trains_for_several_tasks_is_inspected(data_root, tmp_path):
     checkpoint = _train(make_multi_task_config(steps=3), data_root, tmp_path, "--skip-neighbor-stat")
     facts = errands.inspect(checkpoint, "model.ckpt-3.pt")
