@@ -141,7 +141,7 @@ def _summed_up(checks: Sequence[WeightCheck]) -> WeightCheck:
     count = Counter(check.decision for check in checks)
     if refused:
         first = refused[0]
-        words = f"{len(refused)} of {len(checks)} replicas cannot be trained as they are. {first.summary}"
+        words = f"For {len(refused)} of {len(checks)} replicas the same training is here already. {first.summary}"
     else:
         first = next((check for check in checks if check.decision == "resume"), checks[0])
         words = (

@@ -123,7 +123,8 @@ def _warn_of_ignored(root: Path, systems: list[System], report: Report) -> None:
     ]
     if ignored and systems[0].path.is_relative_to(root):
         shown = ", ".join(sorted(ignored)[:5]) + (" …" if len(ignored) > 5 else "")
-        report.warn(f"{len(ignored)} files that belong to no system were left out: {shown}")
+        what = "1 file that belongs" if len(ignored) == 1 else f"{len(ignored)} files that belong"
+        report.warn(f"Left out: {what} to no system ({shown})")
 
 
 def _out_of_memory(order: Order) -> Problem:

@@ -44,7 +44,7 @@ def test_what_desktops_add_is_left_out_and_other_files_are_named(pack, water):
     (water / "cold" / ".DS_Store").write_bytes(b"x")
     (water / "README.md").write_bytes(b"x")
     packed = pack(tar_of(water))
-    assert packed.warnings == ("1 files that belong to no system were left out: README.md",)
+    assert packed.warnings == ("Left out: 1 file that belongs to no system (README.md)",)
 
 
 def test_the_stored_archive_is_sorted_timeless_and_deterministic(pack, store, water):

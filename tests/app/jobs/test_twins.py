@@ -339,12 +339,12 @@ def test_a_group_is_checked_as_a_whole(client, again, worker):
     first = again(replicas=2)
     one, two = (job["id"] for job in client.get(f"/api/v1/jobs?group={first['group']}").json()["items"][::-1])
     refused = again(409, replicas=2)
-    assert refused["message"].startswith("2 of 2 replicas cannot be trained as they are.")
+    assert refused["message"].startswith("For 2 of 2 replicas the same training is here already. Job ")
     same = again(200, replicas=2, on_existing="reuse")
     assert (same["id"], same["group"]) == (one, first["group"])
     complete(worker, one)
     fail(train(worker, two, 300), 350)
-    assert again(409, replicas=2)["message"].startswith("1 of 2 replicas cannot")
+    assert again(409, replicas=2)["message"].startswith("For 1 of 2 replicas the same training is here already. Job ")
     second = again(replicas=2, on_existing="resume")
     jobs = client.get(f"/api/v1/jobs?group={second['group']}").json()["items"][::-1]
     assert [(job["continues"], job["progress"]["step"]) for job in jobs] == [(one, 1000), (two, 300)]
