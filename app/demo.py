@@ -25,7 +25,8 @@ from app.up.house import House, bound_port, opened
 from app.up.keeper import Hopeless
 from app.up.services import CannotStart
 from app.wire.datasets import DatasetView
-from app.wire.jobs import JobDetail, MetricSeries
+from app.wire.jobs import JobDetail
+from app.wire.metrics import MetricSeries
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "copper"
 HELD_OUT = "held-out-*"

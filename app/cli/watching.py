@@ -14,7 +14,8 @@ from rich.table import Table
 from app.cli.api import Api, connect, view
 from app.cli.failures import FAILED, UNREACHABLE, Failure
 from app.cli.screen import duration, err, out, print_json_line, quantity, sparkline, state
-from app.wire.jobs import FINAL_STATES, JobDetail, JobView, MetricSeries, Progress
+from app.wire.jobs import FINAL_STATES, JobDetail, JobView, Progress
+from app.wire.metrics import MetricSeries
 
 POLL_S = 0.5
 PATIENCE_S = 120.0

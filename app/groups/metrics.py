@@ -15,7 +15,7 @@ from app.jobs.downsampling import MIN_POINTS
 from app.jobs.metric_reading import POINTS_PER_POINT
 from app.jobs.series import Array
 from app.wire.groups import Band, GroupMetrics
-from app.wire.jobs import MetricKey
+from app.wire.metrics import MetricKey
 
 WINDOW_VALUES = 1 << 20
 """Values of one run that are held at a time, all metrics together."""

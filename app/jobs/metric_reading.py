@@ -12,7 +12,7 @@ from app.jobs.metric_blocks import FAR, OUTLINE_EVERY, block_series, decode_outl
 from app.jobs.metrics import decode
 from app.jobs.series import Array, Series, concatenate
 from app.tables import Attempt, Job, MetricBlock, MetricChunk
-from app.wire.jobs import MetricKey
+from app.wire.metrics import MetricKey
 
 POINTS_PER_POINT = 4
 """Points to choose from for each point of a chart: what MinMaxLTTB looks at itself."""

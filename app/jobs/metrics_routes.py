@@ -15,7 +15,7 @@ from app.errors import Conflict
 from app.jobs import metric_export, metric_reading, service
 from app.jobs.downsampling import MIN_POINTS, downsample
 from app.jobs.series import Series
-from app.wire.jobs import MetricKeys, MetricSeries
+from app.wire.metrics import MetricKeys, MetricSeries
 from app.wire.problems import ErrorBody
 from app.wire.worker import METRICS_MEDIA_TYPE
 

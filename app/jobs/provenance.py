@@ -10,7 +10,8 @@ from app.engines.documents import leaves
 from app.inheritance import inheritance
 from app.jobs import subjects
 from app.tables import BaseModel, Dataset, Job, JobDataset
-from app.wire.jobs import JobDiff, LeafDifference, Origin, Provenance, Resolution
+from app.wire.jobs import Origin, Resolution
+from app.wire.provenance import JobDiff, LeafDifference, Provenance
 
 
 def datasets_of(job: Job) -> Select[Dataset]:

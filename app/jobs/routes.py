@@ -37,16 +37,15 @@ from app.wire.jobs import (
     CheckpointView,
     Event,
     JobDetail,
-    JobDiff,
     JobFile,
     JobKind,
     JobPage,
     JobState,
     JobSubmit,
     JobView,
-    Provenance,
 )
 from app.wire.problems import ErrorBody
+from app.wire.provenance import JobDiff, Provenance
 from app.wire.system import EngineView
 
 router = APIRouter(

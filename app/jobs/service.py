@@ -15,8 +15,9 @@ from app.engines.base import Engine
 from app.errors import Invalid, NotFound
 from app.jobs import exactness_reading, files, leaves, provenance, subjects, tasks
 from app.tables import Attempt, Job
-from app.wire.jobs import AttemptView, JobDetail, JobDiff, JobPage, JobView, Progress
+from app.wire.jobs import AttemptView, JobDetail, JobPage, JobView, Progress
 from app.wire.problems import Problem
+from app.wire.provenance import JobDiff
 from app.wire.system import EngineView, TaskView
 
 LISTED = (

@@ -5,7 +5,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message, View
-from app.wire.jobs import JobState, LeafDifference, Verdict
+from app.wire.jobs import JobState, Verdict
+from app.wire.provenance import LeafDifference
 
 
 class Reproduce(Message):

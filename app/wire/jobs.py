@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Md5, Message, Sha256, View
-from app.wire.problems import Notice, Problem
+from app.wire.problems import Notice
 from app.wire.transfer import TransferPlan
 
 JobKind = Literal["train", "model-devi"]
@@ -322,47 +322,6 @@ class JobDetail(JobView):
     inheritance: list[str] = Field(default=[], description="Where the values came from, in words.")
 
 
-class Provenance(View):
-    """Where a job's config and weights came from, as `provenance.json`."""
-
-    job_id: int
-    name: str
-    engine: str
-    digest: str
-    seed: int
-    seeds: dict[str, int]
-    datasets: dict[str, str] = Field(description="Content digest by `dataset:NAME@VERSION`.")
-    models: list[UsedModel] = []
-    start: Start
-    base: str | None = None
-    base_sha256: str | None = None
-    config: dict[str, Any]
-    origins: dict[str, Origin]
-    inheritance: list[str]
-    plan: TransferPlan | None = None
-    warnings: list[Notice] = []
-
-
-class LeafDifference(View):
-    """One value that two jobs do not have in common, or have from different origins. None: this job has no such value."""
-
-    pointer: str
-    left: Any = None
-    right: Any = None
-    left_origin: Origin | None = None
-    right_origin: Origin | None = None
-
-
-class JobDiff(View):
-    """What two jobs' resolved configs differ in."""
-
-    left: int
-    right: int
-    same_training: bool = Field(description="Equal digests: the two train the same thing.")
-    values: list[LeafDifference] = Field(description="Leaves with different values.")
-    origins: list[LeafDifference] = Field(description="Leaves with equal values of different origin.")
-
-
 class JobPage(View):
     """One page of a list; pass `next_cursor` as `cursor` for the next."""
 
@@ -408,35 +367,3 @@ class CheckpointView(View):
     kept: list[str] = Field(
         default=[], description="Why retention keeps it: `newest`, `best val/rmse_f`, `every 1000`, `base water@3`."
     )
-
-
-class MetricSeries(View):
-    """Answer of the metrics route in JSON: one list per key, aligned with `steps[key]`. Null stands for NaN or infinity."""
-
-    steps: dict[str, list[int]]
-    values: dict[str, list[float | None]]
-    non_finite: dict[str, list[tuple[int, Literal["nan", "inf", "-inf"]]]] = Field(
-        default={}, description="What each null was, by step."
-    )
-
-
-class MetricKey(View):
-    """What was measured under one key."""
-
-    key: str
-    count: int
-    first_step: int
-    last_step: int
-    last: float | None = Field(description="Newest value; null stands for NaN or infinity.")
-
-
-class MetricKeys(View):
-    """Answer of the route that lists metric keys, sorted."""
-
-    keys: list[MetricKey]
-
-
-class Invalid(View):
-    """Answer to a submission that would not run."""
-
-    problems: list[Problem]

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from app.web.pages.base import Page
 from app.wire.comparison import Comparison, FingerprintPair, MetricDifference
-from app.wire.jobs import FINAL_STATES, JobDetail, JobDiff
+from app.wire.jobs import FINAL_STATES, JobDetail
+from app.wire.provenance import JobDiff
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,8 @@ from app.wire.jobs import (
     Event,
     Exactness,
     JobDetail,
-    JobDiff,
     JobFile,
     JobSubmit,
-    LeafDifference,
     LosingCandidate,
     Origin,
     Progress,
@@ -83,6 +81,7 @@ from app.wire.jobs import (
 )
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
 from app.wire.problems import ErrorBody, Notice, Problem
+from app.wire.provenance import JobDiff, LeafDifference
 from app.wire.system import WorkerView
 from app.wire.transfer import AxisMap, ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 

@@ -1,0 +1,33 @@
+"""What a client reads about metrics."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.wire.base import View
+
+
+class MetricSeries(View):
+    """Answer of the metrics route in JSON: one list per key, aligned with `steps[key]`. Null stands for NaN or infinity."""
+
+    steps: dict[str, list[int]]
+    values: dict[str, list[float | None]]
+    non_finite: dict[str, list[tuple[int, Literal["nan", "inf", "-inf"]]]] = Field(
+        default={}, description="What each null was, by step."
+    )
+
+
+class MetricKey(View):
+    """What was measured under one key."""
+
+    key: str
+    count: int
+    first_step: int
+    last_step: int
+    last: float | None = Field(description="Newest value; null stands for NaN or infinity.")
+
+
+class MetricKeys(View):
+    """Answer of the route that lists metric keys, sorted."""
+
+    keys: list[MetricKey]
