@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -110,7 +111,8 @@ def _save_if_room(
         if not is_disk_full(error) or progress.step >= trainer.total_steps:
             raise
         message = f"No space for the checkpoint of step {progress.step}: training goes on, the last good one is of step"
-        outlet.event("warning", f"{message} {progress.saved}. Free disk space on the worker.")
+        with suppress(OSError):  # not even room for these words: the training goes on all the same
+            outlet.event("warning", f"{message} {progress.saved}. Free disk space on the worker.")
 
 
 def _save(trainer: EngineTrainer, directory: RunDir, spool: MetricSpool, progress: Progress) -> None:

@@ -16,7 +16,7 @@ from worker.fate import Fate, Ordered
 from worker.gpus import Slot
 from worker.lease import Lease
 from worker.prepare import CheckpointLost, prepare
-from worker.rundir import RunDir
+from worker.rundir import RunDir, write_atomically
 from worker.runtime import Runtime
 from worker.shipper import Delivery, Shipper, Timeline
 from worker.throttle import Throttle
@@ -149,7 +149,7 @@ class _Attempt:
     def _tell(self, run: RunDir, trainer: TrainerProcess, order: str) -> float:
         """Tell the trainer how to stop; return the seconds it has for it."""
         if order == "now":
-            run.stop.write_text("now")
+            write_atomically(run.stop, b"now", durable=False)  # read while empty it would say something else
             return NOW_GRACE_S
         trainer.stop()
         return self.runtime.settings.stop_grace_s

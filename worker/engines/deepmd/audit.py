@@ -1,11 +1,10 @@
 """The seed audit of a DeePMD training: its components, what they began with, and how to build them again."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from deepmd.pt.model import model as models
@@ -111,10 +110,20 @@ def _of_task(looked_at: Sequence[Part], section: dict[str, Json], model: Any) ->
 
 def _built(section: dict[str, Json], descriptor: torch.nn.Module | None) -> torch.nn.Module:
     """Build a model as DeePMD-kit does, around a descriptor that there is already or with one of its own."""
-    known = nullcontext() if descriptor is None else patch.object(models, "BaseDescriptor", return_value=descriptor)
-    with known:
+    with nullcontext() if descriptor is None else _around(descriptor):
         built: torch.nn.Module = get_single_model(section)
     return built
+
+
+@contextmanager
+def _around(descriptor: torch.nn.Module) -> Iterator[None]:
+    """Let DeePMD-kit take this descriptor wherever it would make one: its builder has no parameter for it."""
+    maker = models.BaseDescriptor
+    models.BaseDescriptor = lambda *_, **__: descriptor
+    try:
+        yield
+    finally:
+        models.BaseDescriptor = maker
 
 
 def _digests(model: torch.nn.Module, looked_at: Sequence[Part]) -> dict[str, str | None]:
