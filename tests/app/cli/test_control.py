@@ -122,7 +122,7 @@ def test_an_extension_that_cannot_be_is_refused(cairn: Cairn, job: int) -> None:
     refused = cairn("extend", job, 2000)
     assert (refused.code, f"cairn pause {job}" in refused.err) == (1, True)
     cairn("cancel", job)
-    assert "has no checkpoint" in cairn("extend", job, 2000).err
+    assert "no-checkpoint" in cairn("extend", job, 2000).err
 
 
 def test_an_extension_says_what_was_derived_anew(cairn: Cairn, job: int, worker: SimulatedWorker) -> None:
