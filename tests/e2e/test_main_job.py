@@ -56,7 +56,7 @@ def test_validation_is_measured_at_its_frequency(service: Service, finished: dic
     assert steps == sorted({1, *range(every, finished["progress"]["total_steps"] + 1, every)})
 
 
-@pytest.mark.long(on="postgresql")  # what it looks at is the same on either database
+@pytest.mark.long  # the test of `cairn demo` and the engine's own do nearly the same
 def test_the_checkpoint_is_accepted_by_stock_dp_and_ase(
     service: Service, finished: dict[str, Any], copper: Path, tmp_path: Path
 ) -> None:
