@@ -49,11 +49,14 @@ ROUTERS = (
 
 
 def create_app(settings: Settings | None = None, *, background: bool = True) -> FastAPI:
-    """Return the application. `background=False` leaves reaper and reconciler to the caller: tests call them."""
-    settings = settings or get_settings()
+    """Return the application. `background=False` leaves reaper and reconciler to the caller: tests call them.
+
+    Its settings are `app.state.settings`, read each time that it starts.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        settings: Settings = app.state.settings
         engine = make_engine(settings.effective_database_url)
         app.state.secret = keys.secret_key(settings)
         app.state.sessions = sessionmaker(engine, expire_on_commit=False)
@@ -84,7 +87,7 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.settings = settings
+    app.state.settings = settings or get_settings()
     app.state.error_page = error_page
     failures.install(app)
     for router in ROUTERS:

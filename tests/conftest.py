@@ -140,10 +140,17 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=database_url, redis_url=NOWHERE)
 
 
+@pytest.fixture(scope="session")
+def process_app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """The application of this process: FastAPI takes longer to build its routes than most tests take altogether."""
+    return create_app(Settings(data_dir=tmp_path_factory.mktemp("unused")), background=False)
+
+
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    """The application, without background work."""
-    return create_app(settings, background=False)
+def app(process_app: FastAPI, settings: Settings) -> FastAPI:
+    """The application with this test's settings, without background work. It keeps no other state between two starts."""
+    process_app.state.settings = settings
+    return process_app
 
 
 @pytest.fixture

@@ -9,13 +9,16 @@ from sqlalchemy import update
 from app import auth
 from app.db import WriteSession, transaction
 from app.keys import ensure_first_tokens, token_file
+from app.main import create_app
+from app.settings import Settings
 from app.tables import LoginCode, Token
 from app.tables.base import now
 
 
 @pytest.fixture
-def app(app: FastAPI) -> FastAPI:
-    """The application with a login page as simple as can be, and one form."""
+def app(settings: Settings) -> FastAPI:
+    """An application with a login page as simple as can be, and one form."""
+    app = create_app(settings, background=False)
 
     @app.get("/api/enter")
     def enter(code: str, request: Request, response: Response, session: WriteSession) -> str:

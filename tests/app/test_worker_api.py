@@ -176,7 +176,7 @@ def test_a_superseded_attempt_writes_nothing(app, client, settings, submit, work
 
 
 @pytest.mark.parametrize("write", sorted(WRITES.keys() - {"blob"}))
-def test_an_attempt_that_ends_between_token_and_write_writes_nothing(app, client, submit, worker, write):
+def test_an_attempt_that_ends_between_token_and_write_writes_nothing(app, client, submit, worker, write, monkeypatch):
     job_id = submit()["id"]
     attempt = worker.claim(job_id)
 
@@ -186,7 +186,7 @@ def test_an_attempt_that_ends_between_token_and_write_writes_nothing(app, client
             session.execute(update(Attempt).values(state="lost", ended_at=now()))
         return identity
 
-    app.dependency_overrides[auth.attempt] = genuine_but_late
+    monkeypatch.setitem(app.dependency_overrides, auth.attempt, genuine_but_late)
     before = kinds(client, job_id)
     answer = WRITES[write](attempt)
     assert (answer.status_code, answer.json()["code"]) == (409, "attempt-superseded")
