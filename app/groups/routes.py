@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app import auth
 from app.artifacts.store import Blobs
@@ -13,6 +13,7 @@ from app.db import ReadSession, WriteSession
 from app.groups import ensemble, metrics, service
 from app.jobs import bundle, transitions
 from app.jobs.downsampling import MIN_POINTS
+from app.jobs.selection import Selection
 from app.strict_json import StrictRoute
 from app.tables.base import now
 from app.wire.groups import GroupActed, GroupAction, GroupDetail, GroupMetrics, GroupPage
@@ -30,17 +31,11 @@ JSON_POINTS = 1_000
 """Steps per metric of a JSON answer that does not say how many it wants. CSV gives all of them."""
 
 GroupId = Annotated[int, Path(ge=1, lt=2**63)]
-Step = Annotated[int | None, Field(ge=0, lt=2**62)]
 
 
-class Selection(BaseModel):
-    """Which metrics, and how many steps of them."""
+class GroupSelection(Selection):
+    """Which metrics of a group, how many steps of them, and in which form."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    keys: str | None = Field(default=None, description="Separated by commas; `val/*` stands for many. Default: all.")
-    from_step: Step = None
-    to_step: Step = None
     max_points: int | None = Field(
         default=None,
         ge=MIN_POINTS,
@@ -48,11 +43,6 @@ class Selection(BaseModel):
         description=f"Most steps per metric, extremes of the mean kept. Default: {JSON_POINTS} in JSON, all in CSV.",
     )
     format: Literal["json", "csv"] = "json"
-
-    @property
-    def key_list(self) -> list[str] | None:
-        """The keys asked for; None: all."""
-        return None if self.keys is None else [key.strip() for key in self.keys.split(",") if key.strip()]
 
 
 @router.get("")
@@ -75,7 +65,7 @@ def show_group(group_id: GroupId, request: Request, response: Response, session:
 
 @router.get("/{group_id}/metrics", response_model=GroupMetrics, responses={304: {"description": "Unchanged"}})
 def read_group_metrics(
-    group_id: GroupId, selection: Annotated[Selection, Query()], request: Request, session: ReadSession
+    group_id: GroupId, selection: Annotated[GroupSelection, Query()], request: Request, session: ReadSession
 ) -> Response:
     """Each metric over steps: mean, spread and 95 % interval over the replicas that have a finite value there."""
     group, tag = service.get(session, group_id), service.etag(session, group_id)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from app import auth
 from app.artifacts.transfer import content_disposition
@@ -14,6 +14,7 @@ from app.db import ReadSession
 from app.errors import Conflict
 from app.jobs import metric_export, metric_reading, service
 from app.jobs.downsampling import MIN_POINTS, downsample
+from app.jobs.selection import Selection
 from app.jobs.series import Series
 from app.wire.metrics import MetricKeys, MetricSeries
 from app.wire.problems import ErrorBody
@@ -30,17 +31,11 @@ JSON_POINTS = 10_000
 """Points per key of a JSON answer that does not say how many it wants. CSV and Arrow give all of them."""
 
 JobId = Annotated[int, Path(ge=1, lt=2**63)]
-Step = Annotated[int | None, Field(ge=0, lt=2**62)]
 
 
-class Selection(BaseModel):
-    """Which metrics, and how many points of them."""
+class JobSelection(Selection):
+    """Which metrics of a job, how many points of them, and in which form."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    keys: str | None = Field(default=None, description="Separated by commas; `val/*` stands for many. Default: all.")
-    from_step: Step = None
-    to_step: Step = None
     max_points: int | None = Field(
         default=None,
         ge=MIN_POINTS,
@@ -49,15 +44,10 @@ class Selection(BaseModel):
     )
     format: Literal["json", "csv", "arrow", "lcurve", "lcurve.out"] = "json"
 
-    @property
-    def key_list(self) -> list[str] | None:
-        """The keys asked for; None: all."""
-        return None if self.keys is None else [key.strip() for key in self.keys.split(",") if key.strip()]
-
 
 @router.get("", response_model=MetricSeries, responses={304: {"description": "Unchanged"}})
 def read_metrics(
-    job_id: JobId, selection: Annotated[Selection, Query()], request: Request, session: ReadSession
+    job_id: JobId, selection: Annotated[JobSelection, Query()], request: Request, session: ReadSession
 ) -> Response:
     """Read metrics of a job: one history, in which each attempt's values count from its start step on."""
     tag = f'W/"metrics-{job_id}-{service.version(session, job_id)}"'
@@ -76,7 +66,7 @@ def list_metric_keys(job_id: JobId, session: ReadSession) -> MetricKeys:
     return MetricKeys(keys=metric_reading.list_keys(session, job_id))
 
 
-def _read(session: ReadSession, job_id: int, selection: Selection, max_points: int) -> dict[str, Series]:
+def _read(session: ReadSession, job_id: int, selection: JobSelection, max_points: int) -> dict[str, Series]:
     found = metric_reading.read(session, job_id, selection.key_list, selection.from_step, selection.to_step, max_points)
     return {key: downsample(series, max_points) for key, series in found.items()}
 
@@ -97,7 +87,7 @@ def as_json(columns: dict[str, Series]) -> bytes:
     return answer.model_dump_json().encode()
 
 
-def _export(job_id: int, selection: Selection, request: Request, session: ReadSession, tag: str) -> Response:
+def _export(job_id: int, selection: JobSelection, request: Request, session: ReadSession, tag: str) -> Response:
     """Answer with a table of all keys over all steps, streamed: the session is gone when the body is sent."""
     job = service.get(session, job_id)
     history = metric_export.History(
