@@ -1,0 +1,28 @@
+"""Which seeds a MiniMind training has, where in its config they stand, and what is drawn with each."""
+
+from collections.abc import Mapping
+
+from app.engines.seeds import derive
+
+PLACES: Mapping[str, str] = {"/model/seed": "model", "/data/seed": "data.order", "/training/seed": "training"}
+"""Name of the component that each seed of a config belongs to."""
+
+
+def of_tensor(model_seed: int, name: str) -> int:
+    """Return the seed that one tensor is drawn with: another layer, or a larger vocabulary, moves no other tensor."""
+    return derive(model_seed, name)
+
+
+def of_epoch(data_seed: int, epoch: int) -> int:
+    """Return the seed of the order in which one epoch, counted from 0, goes through the data."""
+    return derive(data_seed, f"epoch.{epoch}")
+
+
+def of_split(data_seed: int) -> int:
+    """Return the seed that decides what `validation_fraction` sets aside."""
+    return derive(data_seed, "validation")
+
+
+def of_sample(training_seed: int, step: int) -> int:
+    """Return the seed of the text that the validation after a step lets the model say."""
+    return derive(training_seed, f"sample.{step}")
