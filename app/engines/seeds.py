@@ -5,6 +5,10 @@ import hashlib
 RULE = "cairn-seed-v1"
 """Name of the derivation rule. Its output for a given root and name never changes; a new rule gets a new name."""
 
+DATA_ORDER_RULE = "cairn-order-v1"
+"""Name of the rule by which a seed orders data (`worker.order`). What it yields never changes; a new rule gets a new name.
+Stored in checkpoints, and part of the key of every artifact whose content it decides."""
+
 
 def derive(root: int, name: str) -> int:
     """Return the seed of component `name`, in [0, 2**31), as a pure function of the root seed.

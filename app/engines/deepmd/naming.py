@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from app.engines.deepmd.seeds import DATA_ORDER_RULE, STATISTICS
+from app.engines.deepmd.seeds import STATISTICS
 from app.engines.documents import canonical
+from app.engines.seeds import DATA_ORDER_RULE
 from app.wire.datasets import DatasetRef
 
 Json = Any

@@ -14,10 +14,6 @@ STATISTICS = derive(0, "statistics")
 """Seed of the sample that statistics are taken from. The same for every root seed, so that jobs on the same data share
 their statistics: replicas differ by initial weights and by the order of the data, not by what the data are."""
 
-DATA_ORDER_RULE = "cairn-order-v1"
-"""Name of the rule by which a seed orders frames (`worker.engines.deepmd.sampler`). What it yields never changes; a new
-rule gets a new name. Stored in checkpoints, and part of the key of statistics, whose sample it draws."""
-
 OF_THE_LOOP = ("data.order", "data.tasks")
 """Seeds that DeePMD's input has no key for: the order of frames, and which task is drawn."""
 

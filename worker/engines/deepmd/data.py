@@ -9,8 +9,9 @@ from deepmd.pt.utils.dataloader import DpLoaderSet, collate_batch, get_sampler_f
 from deepmd.pt.utils.env import DEVICE
 
 from app.engines.deepmd.seeds import STATISTICS
-from worker.engines.deepmd.sampler import FrameOrder, permutation
+from worker.engines.deepmd.sampler import FrameOrder
 from worker.failures import TrainingFailure
+from worker.order import permutation
 
 Batch = dict[str, Any]
 

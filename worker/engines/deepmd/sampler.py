@@ -1,31 +1,13 @@
-"""Which frames step t sees: a pure function of (seed, t), so that there is no sampler state to lose.
+"""Which frames step t sees: a pure function of (seed, t), so that there is no sampler state to lose."""
 
-The stream is defined by SHA-256 and Philox-4x64 words alone, not by NumPy's distributions, whose output may change
-between releases.
-"""
-
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines.deepmd.seeds import DATA_ORDER_RULE
+from worker.order import permutation, words
 
 _BLOCK = 4096
-
-
-def words(count: int, *names: int | str) -> NDArray[np.uint64]:
-    """Return `count` uniform 64-bit words that belong to `names`."""
-    text = "/".join([DATA_ORDER_RULE, *map(str, names)])
-    key = np.frombuffer(hashlib.sha256(text.encode()).digest()[:16], dtype="<u8")
-    raw: NDArray[np.uint64] = np.random.Philox(key=key.astype(np.uint64)).random_raw(count)
-    return raw
-
-
-def permutation(length: int, *names: int | str) -> NDArray[np.int64]:
-    """Return the numbers below `length` in an order that belongs to `names`."""
-    return np.argsort(words(length, *names), kind="stable").astype(np.int64)
 
 
 class Draws:

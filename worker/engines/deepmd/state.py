@@ -10,7 +10,7 @@ from deepmd.pt.train.training import Trainer
 from deepmd.pt.utils.env import DEVICE
 from deepmd.pt_expt.train.ema import EMA_CHECKPOINT_KEY
 
-from app.engines.deepmd.seeds import DATA_ORDER_RULE
+from app.engines.seeds import DATA_ORDER_RULE
 from worker import rng
 from worker.engines.deepmd import generators
 from worker.failures import TrainingFailure

@@ -13,8 +13,7 @@ from deepmd.pt_expt.train.gradient import clip_grad_norm_
 from deepmd.utils.stat_file import StatFileSpec
 
 from app.engines import registry
-from app.engines.deepmd.seeds import DATA_ORDER_RULE
-from app.engines.seeds import derive
+from app.engines.seeds import DATA_ORDER_RULE, derive
 from app.wire.transfer import TransferPlan
 from worker import checkpoint, rng
 from worker.audit import in_words

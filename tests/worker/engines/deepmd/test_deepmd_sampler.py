@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from worker.engines.deepmd.sampler import Draws, FrameOrder, permutation, words
+from worker.engines.deepmd.sampler import Draws, FrameOrder
+from worker.order import permutation, words
 
 
 def test_the_stream_never_changes():
