@@ -54,8 +54,8 @@ def show(group_id: int, *, as_json: bool) -> None:
     out().print(rows)
     if group.summary:
         _print_summary(group)
-    for job in group.deviations:
-        out().print(f"Model deviation: job {job.id}, {escape(job.name)}, is {state(job.state)}.")
+    for job in group.tasks:
+        out().print(f"{job.kind}: job {job.id}, {escape(job.name)}, is {state(job.state)}.")
 
 
 def _row(job: JobView) -> list[str]:

@@ -97,6 +97,8 @@ class Task(Protocol):
     """What one of its steps is: `frame`."""
     worker: str
     """Where the torch half is (`worker.engines.base.EngineTask`): `"worker.engines.deepmd.deviation:Deviation"`."""
+    on_data: bool
+    """Whether `models` and `data` are all that its config needs: the page of a group offers it."""
     document: type[Message]
     """What a submitted config may say, with defaults. Checked first: the functions below get configs that fit it."""
 

@@ -84,7 +84,7 @@ def detail(session: Session, group: Group) -> GroupDetail:
         | {
             "jobs": [jobs.view(job) for job in replicas],
             "summary": summaries(replicas),
-            "deviations": [jobs.view(job) for job in members if job.replica is None],
+            "tasks": [jobs.view(job) for job in members if job.replica is None],
         }
     )
 

@@ -42,6 +42,7 @@ def show_group(request: Request, _: CurrentUser, session: ReadSession, group_id:
         group=group,
         headline=engine.headline() if engine else (),
         datasets=datasets.listed(session, limit=DATASETS_TO_CHOOSE_FROM).items,
+        offers=[(kind, task.title) for kind, task in engine.tasks.items() if task.on_data] if engine else (),
         board=board(group),
     )
     return render(request, page)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app.engines import registry
+from app.wire.jobs import JobView
+
 STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "failed", "cancelled")
 """In the order in which people look for them."""
 
@@ -75,8 +78,6 @@ AUDIT_WORDS = {
     "from-base": "All its weights come from the base",
 }
 
-KIND_WORDS = {"train": "Training", "model-devi": "Model deviation"}
-
 DECISION_WORDS = {
     "scratch": "Trained from its start",
     "resume": "Goes on from a checkpoint",
@@ -89,6 +90,12 @@ MODEL_STATE_WORDS = {
     "ready": "Jobs can start from it",
     "refused": "The file is not what it should be",
 }
+
+
+def kind(job: JobView) -> str:
+    """Return what a job of this kind is called; the kind itself when its engine is gone."""
+    task = registry.task(job.engine, job.kind)
+    return task.title if task else {"train": "Training"}.get(job.kind, job.kind)
 
 
 @dataclass(frozen=True)

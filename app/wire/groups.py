@@ -46,7 +46,9 @@ class GroupDetail(GroupView):
 
     jobs: list[JobView] = Field(description="In the order of their replica numbers.")
     summary: list[Summary] = []
-    deviations: list[JobView] = Field(default=[], description="Jobs of kind model-devi on this group, newest first.")
+    tasks: list[JobView] = Field(
+        default=[], description="Jobs of other kinds than train on all of its replicas, newest first."
+    )
 
 
 class GroupPage(View):

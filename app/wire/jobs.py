@@ -1,7 +1,7 @@
 """What a client sends and reads about jobs."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -9,8 +9,8 @@ from app.wire.base import Md5, Message, Sha256, View
 from app.wire.problems import Notice
 from app.wire.transfer import TransferPlan
 
-JobKind = Literal["train", "model-devi"]
-"""train: a training. model-devi: how far the models of an ensemble differ on data."""
+JobKind = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,15}$")]
+"""train, or what else the engine does (`EngineView.tasks`): an unknown kind is refused with the names there are."""
 JobState = Literal["checking", "queued", "running", "stopping", "paused", "completed", "failed", "cancelled"]
 StartMode = Literal["scratch", "init", "finetune", "resume"]
 Determinism = Literal["strict", "seeded", "fast"]

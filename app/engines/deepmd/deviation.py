@@ -56,6 +56,7 @@ class ModelDeviation:
     title = "Model deviation"
     unit = "frame"
     worker = "worker.engines.deepmd.deviation:Deviation"
+    on_data = True
     document: type[Message] = DeviationDocument
 
     def model_uses(self, config: Mapping[str, Json]) -> Iterator[ModelUse]:

@@ -53,6 +53,8 @@ class ReplicasPage(Page):
     """Headline metrics of its engine, most important first."""
     datasets: Sequence[DatasetView]
     """Datasets on which its models can be compared, newest first."""
+    offers: Sequence[tuple[str, str]]
+    """Kinds of jobs on its models and data, with what they are called."""
     board: Mapping[str, Any]
     """What the charts need to know: group, replicas, words for panels, whether all have ended."""
 

@@ -41,7 +41,7 @@ def test_a_group_tells_of_its_jobs(client, group, show, worker):
     assert (found["name"], found["engine"], found["seed"], found["size"]) == ("cu", "deepmd", 7, 3)
     assert (found["states"], found["step"], found["total_steps"]) == ({"queued": 3}, 0, 1000)
     assert [(job["id"], job["replica"]) for job in found["jobs"]] == list(zip(group[1], (1, 2, 3), strict=True))
-    assert (found["summary"], found["deviations"]) == ([], [])
+    assert (found["summary"], found["tasks"]) == ([], [])
     first = worker.claim(group[1][0])
     first.metrics(0, [1, 2], **{LOSS: [3.0, 2.0]})
     assert show()["states"] == {"running": 1, "queued": 2}

@@ -125,10 +125,14 @@ def test_what_only_trainings_have_is_refused(client, bases, post):
 def test_an_engine_says_which_kinds_it_has(client, stub):
     answer = client.post("/api/v1/jobs", json={"kind": "model-devi", "engine": "stub", "config": {}})
     assert problems(answer)["/kind"]["hint"] == "There is: train."
+    unknown = problems(client.post("/api/v1/jobs", json={"kind": "anneal", "config": {}}))["/kind"]
+    assert (unknown["code"], "model-devi" in unknown["hint"]) == ("unknown-kind", True)
+    assert problems(client.post("/api/v1/jobs", json={"kind": "Train!", "config": {}}))["/kind"]
     schema = client.get("/api/v1/engines/deepmd/schema", params={"kind": "model-devi"}).json()
     assert set(schema["required"]) == {"models", "data"}
-    (task,) = client.get("/api/v1/engines").json()[0]["tasks"]
-    assert (task["kind"], task["unit"], task["headline"][0]) == ("model-devi", "frame", "devi/max_f")
+    tasks = {task["kind"]: task for task in client.get("/api/v1/engines").json()[0]["tasks"]}
+    task = tasks["model-devi"]
+    assert (task["title"], task["unit"], task["headline"][0]) == ("Model deviation", "frame", "devi/max_f")
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

@@ -328,7 +328,7 @@ GROUP = GroupDetail(
         statistics.summary("val/rmse_e", {17: 0.002}),
         statistics.summary("train/rmse_f", {17: 0.05, 18: None}),
     ],
-    deviations=[JOB.model_copy(update={"id": 20, "kind": "model-devi"})],
+    tasks=[JOB.model_copy(update={"id": 20, "kind": "model-devi"})],
 )
 
 EXAMPLES: dict[type[Page], Page] = {
@@ -374,6 +374,7 @@ EXAMPLES: dict[type[Page], Page] = {
         group=GROUP,
         headline=["train/rmse_f"],
         datasets=[DATASET],
+        offers=[("model-devi", "Model deviation")],
         board={"group": 4, "final": False, "replicas": [17], "words": {EVIL: {"title": EVIL, "unit": EVIL}}},
     ),
     JobLogPage: JobLogPage(**FRAME_OF_JOB, text=EVIL, size=30),
@@ -648,8 +649,8 @@ def test_the_deviation_of_models_is_offered_by_itself_once_there_are_two() -> No
     (first, *_) = GROUP.jobs
     for jobs, is_offered in (([first], False), ([first, first.model_copy(update={"id": 18, "replica": 3})], True)):
         html = rendered(dataclasses.replace(page, group=GROUP.model_copy(update={"jobs": jobs})))
-        assert (">Compute<" in html) == is_offered
-        assert ("#deviate:outerMorph" in html) != is_offered, "nobody's choice is swapped away"
+        assert (">Model deviation</button>" in html) == is_offered
+        assert ("#work:outerMorph" in html) != is_offered, "nobody's choice is swapped away"
 
 
 def test_two_runs_are_followed_until_both_have_ended() -> None:

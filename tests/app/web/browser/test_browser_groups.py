@@ -84,13 +84,13 @@ def test_the_deviation_of_a_groups_models_is_started_and_shown(
 ) -> None:
     page.goto(f"{server}/groups/{ensemble.group}")
     page.get_by_label("On the data of").select_option(label="water@2 (2,480 frames)")
-    page.get_by_role("button", name="Compute").click()
-    expect(page.locator(".deviation .problems")).to_contain_text("checkpoint")
+    page.get_by_role("button", name="Model deviation").click()
+    expect(page.locator(".work .problems")).to_contain_text("checkpoint")
     expect_faults(faults, "422 (Unprocessable")
     with transaction(app.state.sessions) as session:
         for job in session.query(Job).filter(Job.group_id == ensemble.group, Job.replica.is_not(None)):
             add_checkpoint(session, open_store(settings), job, STEPS, at=now())
-    page.get_by_role("button", name="Compute").click()
+    page.get_by_role("button", name="Model deviation").click()
     page.wait_for_url(re.compile(rf"{server}/jobs/\d+$"))
     expect(page.locator("#job-head")).to_contain_text(f"of group {ensemble.group}")
     page.goto(f"{server}/jobs/{ensemble.deviation}")
