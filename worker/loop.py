@@ -58,7 +58,7 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
                 _one_step(trainer, spool, progress)
                 if spool.is_due():
                     spool.flush()
-                    background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
+                    background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
                 if _is_multiple(progress.step, trainer.checkpoint_every):
                     _save_if_room(trainer, outlet, directory, spool, progress)
             if how != "now" and progress.saved < progress.step:
@@ -82,7 +82,7 @@ def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwit
                 spool.add(progress.step, metrics)
                 if spool.is_due():
                     spool.flush()
-                    background.do(outlet.status, progress.step, meter.steps_per_s(progress.step))
+                    background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
         finally:
             spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
@@ -99,6 +99,15 @@ def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) ->
     # DeePMD also reports its first step, before the first full interval.
     if trainer.validate_every > 0 and (step == 1 or step % trainer.validate_every == 0):
         spool.add(step, trainer.validate(step))
+
+
+def _say_if_room(outlet: RunContext, step: int, steps_per_s: float | None) -> None:
+    """Say where the training stands; while the disk is full nobody hears it, and the training goes on."""
+    try:
+        outlet.status(step, steps_per_s)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
 
 
 def _save_if_room(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from worker.background import Background
+from worker.failures import is_disk_full
 
 Row = dict[str, SupportsFloat]
 
@@ -27,7 +28,7 @@ class MetricSpool:
     """Collects rows and writes them to numbered files, each renamed into place.
 
     Values may be numbers or 0-d tensors on a device. Those are copied to the host in the background and written one
-    flush later, so that reporting never waits for the device.
+    flush later, so that reporting never waits for the device. While the disk is full the batches wait in memory.
     """
 
     def __init__(self, directory: Path, background: Background, *, flush_s: float = 0.5, max_rows: int = 5000) -> None:
@@ -39,6 +40,8 @@ class MetricSpool:
         self._sequence = 0
         self._rows: dict[int, Row] = {}
         self._copying: deque[_Batch] = deque()
+        self._unwritten: deque[tuple[Path, Mapping[int, Mapping[str, float]]]] = deque()
+        """Batches on their way to the disk, oldest first. Only the background thread takes them away."""
         self._last_flush = -math.inf  # the first step is shown at once
 
     def add(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
@@ -57,14 +60,20 @@ class MetricSpool:
         self._start()
         while self._copying and self._copying[0].has_arrived():
             self._finish(self._copying.popleft())
+        if self._unwritten:
+            self._background.do(self._write_if_room)
 
     def drain(self) -> None:
-        """Write everything, waiting for device and disk. Raises NonFiniteLoss like `add`."""
+        """Write everything, waiting for device and disk.
+
+        Raises NonFiniteLoss like `add`, and OSError when the disk is full: then nothing is lost, and another call tries again.
+        """
         self._start()
         try:
             while self._copying:
                 self._finish(self._copying.popleft())
         finally:
+            self._background.do(self._write_all)
             self._background.wait()
 
     def _start(self) -> None:
@@ -80,12 +89,24 @@ class MetricSpool:
         kept = rows if bad is None else {step: row for step, row in rows.items() if step <= bad}
         for row in kept.values():
             self.latest.update(row)
-        self._background.do(_write, self._directory / f"{self._sequence:06d}.arrow", kept)
+        self._unwritten.append((self._directory / f"{self._sequence:06d}.arrow", kept))
         self._sequence += 1
         if bad is not None:
             self._copying.clear()
             self._rows = {}
             raise NonFiniteLoss(bad, next(value for key, value in rows[bad].items() if key.startswith("train/loss")))
+
+    def _write_if_room(self) -> None:
+        try:
+            self._write_all()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+
+    def _write_all(self) -> None:
+        while self._unwritten:
+            _write(*self._unwritten[0])
+            self._unwritten.popleft()
 
 
 class _Batch:

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -35,6 +36,21 @@ def directory(tmp_path):
     return found
 
 
+def _take_the_room_for(directory, number):
+    """Let a batch of metrics meet a disk without room until the returned path is unlinked."""
+    path = directory.metrics / f".{number:06d}.arrow.tmp"
+    path.symlink_to("/dev/full")
+    return path
+
+
+def _reported(directory):
+    found = []
+    for path in sorted(directory.metrics.glob("[!.]*.arrow")):
+        with pa.OSFile(str(path)) as file:
+            found += pa.ipc.open_stream(file).read_all()["step"].to_pylist()
+    return found
+
+
 def _saved(directory):
     return sorted(json.loads(path.read_text())["step"] for path in directory.checkpoints.glob("*/manifest.json"))
 
@@ -57,3 +73,20 @@ def test_a_last_checkpoint_without_room_is_a_full_disk_and_no_fault_of_the_libra
         run(walk, RunContext(directory), directory, StopSwitch(directory.stop), Progress(step=0, saved=0))
     assert cause_of(error.value, "training", 4).failure == "disk-full"
     assert _saved(directory) == [2]
+
+
+def test_metrics_without_room_wait_in_memory_and_no_checkpoint_comes_before_them(directory):
+    walk = Crowded(8, checkpoint_every=2)
+    full = _take_the_room_for(directory, 1)
+    walk.before_step[7] = full.unlink
+    result = run(walk, RunContext(directory), directory, StopSwitch(directory.stop), Progress(step=0, saved=0))
+    assert (result.outcome, result.step) == ("completed", 8)
+    assert _reported(directory) == [*range(1, 9)]
+    assert _saved(directory) == [8]
+
+
+def test_metrics_that_find_no_room_until_the_end_are_a_full_disk(directory):
+    _take_the_room_for(directory, 0)
+    with pytest.raises(OSError, match="No space left") as error:
+        run(Crowded(4), RunContext(directory), directory, StopSwitch(directory.stop), Progress(step=0, saved=0))
+    assert cause_of(error.value, "training", 4).failure == "disk-full"
