@@ -83,7 +83,7 @@ def _layered(
     way = _way(migrated, expanded)
     broken = migrated.broken | expanded.broken | {"nvnmd"}
     checked = check(tree(multi_task=multi_task), expanded.value, broken=broken, way=way, base=inherited.document)
-    draft = Draft(config, {}, way, multi_task, base=base)
+    draft = Draft(config, {}, way, base=base, multi_task=multi_task)
     _collect(draft, migrated, expanded, checked, inherited)
     way.add(checked.moves, migration=True)
     translate(inherited, checked.value)
