@@ -16,7 +16,8 @@ from threading import BoundedSemaphore
 import app
 from app.artifacts.errors import DiskFull
 from app.artifacts.store import BlobStore, Digests
-from app.datasets.intake.report import ARCHIVE_NAME, OUTCOME_NAME, Order, Outcome
+from app.engines.base import Engine
+from app.engines.intake.report import ARCHIVE_NAME, OUTCOME_NAME, Order, Outcome
 from app.errors import Forbidden, Invalid, NotFound, TooLarge
 from app.settings import Settings
 from app.wire.datasets import DatasetSummary
@@ -46,9 +47,14 @@ class Packed:
 
 
 def pack_upload(
-    settings: Settings, store: BlobStore, path: Path, file_name: str, type_map: Sequence[str] | None = None
+    settings: Settings,
+    store: BlobStore,
+    engine: Engine,
+    path: Path,
+    file_name: str,
+    type_map: Sequence[str] | None = None,
 ) -> Packed:
-    """Check an uploaded file, convert it where needed, and store it in canonical form.
+    """Check an uploaded file as an engine's data, convert it where needed, and store it in canonical form.
 
     `path` must lie in the store's scratch directory. `type_map` names the elements of systems that have no
     type_map.raw. Slow: minutes for large data, so never call it inside a transaction.
@@ -63,11 +69,11 @@ def pack_upload(
         source = Path(work) / "source" / name
         source.parent.mkdir()
         os.link(path, source)
-        return _run(settings, store, Path(work), source, name, type_map)
+        return _run(settings, store, engine, Path(work), source, name, type_map)
 
 
 def pack_directory(
-    settings: Settings, store: BlobStore, directory: str, type_map: Sequence[str] | None = None
+    settings: Settings, store: BlobStore, engine: Engine, directory: str, type_map: Sequence[str] | None = None
 ) -> Packed:
     """Check and copy a directory (or a single file) of the server, like `pack_upload`.
 
@@ -77,7 +83,7 @@ def pack_directory(
     """
     source = _below_roots(settings, directory)
     with _workplace(store) as work:
-        return _run(settings, store, Path(work), source, str(source), type_map)
+        return _run(settings, store, engine, Path(work), source, str(source), type_map)
 
 
 def safe_name(file_name: str) -> str:
@@ -107,7 +113,13 @@ def _workplace(store: BlobStore) -> tempfile.TemporaryDirectory[str]:
 
 
 def _run(
-    settings: Settings, store: BlobStore, work: Path, source: Path, file_name: str, type_map: Sequence[str] | None
+    settings: Settings,
+    store: BlobStore,
+    engine: Engine,
+    work: Path,
+    source: Path,
+    file_name: str,
+    type_map: Sequence[str] | None,
 ) -> Packed:
     # Everything lies twice on the disk for a while: unpacked, and packed in canonical form.
     room = (shutil.disk_usage(work).free - DISK_RESERVE_BYTES) // 2
@@ -117,6 +129,8 @@ def _run(
         file_name=file_name,
         work=work,
         roots=[root.resolve() for root in settings.dataset_roots],
+        take_in=engine.intake,
+        remedy=engine.data_words.remedy,
         type_map=list(type_map) if type_map else None,
         max_bytes=max(0, min(settings.max_dataset_bytes, room)),
         max_members=MAX_MEMBERS,
@@ -184,7 +198,7 @@ def _too_slow(order: Order, limit_s: int) -> Problem:
     return Problem(
         code="intake-time",
         message=f"Reading {order.file_name} takes longer than the {limit_s} s allowed.",
-        hint="Convert it to deepmd/npy systems first, or raise CAIRN_INTAKE_S on the server.",
+        hint=f"{order.remedy}, or raise CAIRN_INTAKE_S on the server.",
     )
 
 
@@ -192,7 +206,7 @@ def _crashed(order: Order, code: int) -> Problem:
     return Problem(
         code="unreadable-data",
         message=f"{order.file_name} cannot be read: its reader broke down (status {code}); the server's log has the rest.",
-        hint="Check the file with the program that wrote it, or convert it to deepmd/npy systems.",
+        hint=f"Check the file with the program that wrote it. {order.remedy}.",
     )
 
 

@@ -38,7 +38,7 @@ def upload_dataset(
     session: WriteSession,
     response: Response,
 ) -> DatasetView:
-    """Take in a dataset: an archive of deepmd/npy systems, or a file ASE or dpdata reads with energies and forces.
+    """Take in a dataset, in one of the forms that its engine reads (`GET /api/v1/engines` says which).
 
     Multipart with the fields `name` and `file`, or the bare file as the body with `?name=…&filename=…`. Energies are
     in eV, lengths in Å, forces in eV/Å. 201 with the new version; 200 with the version that holds the same content.
@@ -51,7 +51,7 @@ def upload_dataset(
         name=upload.name,
         path=upload.incoming.path,
         file_name=upload.file_name,
-        engine=upload.engine,
+        engine=registry.known(upload.engine),
         type_map=type_map or None,
     )
     response.status_code = 201 if new else 200
@@ -63,12 +63,13 @@ def register_directory(
     request: Request, body: RegisterDirectory, store: Blobs, session: WriteSession, response: Response
 ) -> DatasetView:
     """Copy in a directory of the server that lies below CAIRN_DATASET_ROOTS."""
-    if registry.get(body.engine) is None:
+    engine = registry.get(body.engine)
+    if engine is None:
         raise Invalid(
             [Problem(code="unknown-engine", message=f"There is no engine {body.engine!r}.", pointer="/engine")]
         )
-    packed = pack_directory(request.app.state.settings, store, body.path, body.type_map)
-    dataset, new = service.register(session, store, body.name, packed, body.engine)
+    packed = pack_directory(request.app.state.settings, store, engine, body.path, body.type_map)
+    dataset, new = service.register(session, store, body.name, packed, engine.name)
     response.status_code = 201 if new else 200
     return service.view(dataset)
 
@@ -93,7 +94,7 @@ def show_dataset(ref: str, session: ReadSession) -> DatasetView:
 @router.get("/{ref}/download", response_class=Response, responses={200: {"content": {"application/x-tar": {}}}})
 @router.head("/{ref}/download", include_in_schema=False)
 def download_dataset(request: Request, ref: str, store: Blobs, session: ReadSession) -> Response:
-    """Download a version as a tar of deepmd/npy systems."""
+    """Download a version as a tar of what it holds, in the form in which it is kept."""
     dataset = service.get(session, ref)
     return download(
         request,

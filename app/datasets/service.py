@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.service import insert_if_absent, record_blob, release
 from app.artifacts.store import BlobStore
 from app.datasets.ingest import Packed, pack_upload
-from app.engines.base import DatasetFacts
+from app.engines.base import DatasetFacts, Engine
 from app.errors import Conflict, Invalid, NotFound
 from app.settings import Settings
 from app.tables import Blob, Dataset, DatasetName, JobDataset
@@ -28,7 +28,7 @@ def ingest_upload(
     name: str,
     path: Path,
     file_name: str,
-    engine: str = "deepmd",
+    engine: Engine,
     type_map: Sequence[str] | None = None,
 ) -> tuple[Dataset, bool]:
     """Check, convert, store and register an uploaded file; return the version and whether it is new.
@@ -38,12 +38,11 @@ def ingest_upload(
     Raises what `pack_upload` raises.
     """
     assert not session.in_transaction(), "an intake inside a transaction blocks all other writers"
-    return register(session, store, name, pack_upload(settings, store, path, file_name, type_map), engine)
+    packed = pack_upload(settings, store, engine, path, file_name, type_map)
+    return register(session, store, name, packed, engine.name)
 
 
-def register(
-    session: Session, store: BlobStore, name: str, packed: Packed, engine: str = "deepmd"
-) -> tuple[Dataset, bool]:
+def register(session: Session, store: BlobStore, name: str, packed: Packed, engine: str) -> tuple[Dataset, bool]:
     """Give a packed dataset the next version of its name, unless a version with the same content stands already."""
     numbers = _numbers(session, name)
     standing = session.scalar(
@@ -193,4 +192,6 @@ def facts(dataset: Dataset) -> DatasetFacts:
         digest=dataset.digest,
         systems=tuple(summary.systems),
         type_map=tuple(summary.type_map),
+        text=summary.text,
+        tokenizer=summary.tokenizer,
     )

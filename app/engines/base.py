@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.wire.base import Message
-from app.wire.datasets import DatasetRef, SystemSummary
+from app.wire.datasets import DatasetRef, DatasetView, SystemSummary, TextSummary, TokenizerSummary
 from app.wire.jobs import Origin, Start
+from app.wire.metrics import MetricWords
 from app.wire.models import BaseFacts, Inventory
 from app.wire.problems import Notice, Problem
 from app.wire.transfer import TransferPlan
@@ -34,8 +35,30 @@ class DatasetFacts:
     name: str
     version: int
     digest: str
-    systems: tuple[SystemSummary, ...]
-    type_map: tuple[str, ...]
+    systems: tuple[SystemSummary, ...] = ()
+    type_map: tuple[str, ...] = ()
+    text: TextSummary | None = None
+    tokenizer: TokenizerSummary | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What of it a reference can name: its systems, or its files of text."""
+        files = self.text.files if self.text else ()
+        return tuple(part.name for part in (*self.systems, *files))
+
+
+@dataclass(frozen=True)
+class DataWords:
+    """What is said about an engine's data to those who send some."""
+
+    forms: str
+    """What is accepted: `An archive of deepmd/npy systems, or a file …`. One sentence, without its full stop."""
+    remedy: str
+    """What to do about data that are too much, or too odd, to be read: `Convert it to deepmd/npy systems first`."""
+    command: str
+    """What one types to send data: `cairn dataset add path/to/systems --name water`."""
+    endings: tuple[str, ...] = ()
+    """Ends of names of files that can be no other engine's data: `.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +158,29 @@ class Engine(Protocol):
     """Where the torch half is: `"worker.engines.deepmd.trainer:DeepmdTrainer"`."""
     errands: str
     """Module with `inspect` and `inventory` (`worker.engines.base.Errands`): `"worker.engines.deepmd.errands"`."""
+    intake: str
+    """Where its datasets are read (`app.engines.intake.report.TakeIn`), in a process of its own: `"app.engines.deepmd.intake:take_in"`."""
     library: str
     """Distribution whose version is the engine's (`deepmd-kit`)."""
+    document: str
+    """What a config is called as a file: `input.json`."""
+    data_words: DataWords
+    metric_words: Mapping[str, MetricWords]
+    """What it measures, by metric: `rmse_f` stands for `train/rmse_f` and `val/rmse_f/TASK`, `devi/f` for `devi/max_f`."""
     tasks: Mapping[str, Task]
     """What it does beside training, by kind of job; everything else here is about trainings."""
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema (draft 2020-12) of a submitted config, for editors."""
+
+    def recognises(self, config: Mapping[str, Json]) -> bool:
+        """Return whether a submitted config can be no other engine's. Must survive a malformed config."""
+
+    def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
+        """Return texts of configs to start from, by what they are for: `""`, the usual training, or `fine-tuning`.
+
+        They name the newest of `datasets` (this engine's, newest first) that fits, else one that is still to be sent.
+        """
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every place of a submitted config that names data. Must survive a malformed config."""

@@ -11,6 +11,13 @@ def get(name: str) -> Engine | None:
     return next((engine for engine in ENGINES if engine.name == name), None)
 
 
+def known(name: str) -> Engine:
+    """Return the engine of a name that was checked before."""
+    engine = get(name)
+    assert engine is not None, name
+    return engine
+
+
 def task(engine: str, kind: str) -> Task | None:
     """Return what an engine does for jobs of a kind; None for trainings, and for what it does not do."""
     found = get(engine)

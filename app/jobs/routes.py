@@ -106,8 +106,9 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
         if submission.find_repeated(session, identity) is not None:
             return Ready(identity, None)
     if sent.files:
-        places = uploads.take_in(state.sessions, state.settings, store, sent.files, submit.engine)
-        config = uploads.refer(preparation.find_engine(submit.engine), submit.kind, submit.config, places)
+        engine = preparation.find_engine(submit.engine)
+        places = uploads.take_in(state.sessions, state.settings, store, sent.files, engine)
+        config = uploads.refer(engine, submit.kind, submit.config, places)
         submit = submit.model_copy(update={"config": config})
         identity = identity.with_config(config)
     prepared = intake.prepare(state.sessions, state.settings, store, submit)

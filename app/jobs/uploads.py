@@ -24,14 +24,14 @@ from app.wire.problems import Problem
 
 @dataclass(frozen=True)
 class Place:
-    """Something a path may mean: a system of an upload, or the whole of it."""
+    """Something a path may mean: a part of an upload, or the whole of it."""
 
     path: tuple[str, ...]
     ref: DatasetRef
 
 
 def take_in(
-    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, files: Sequence[UploadFile], engine: str
+    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, files: Sequence[UploadFile], engine: Engine
 ) -> list[Place]:
     """Make a dataset of each file and return what the config's paths may mean.
 
@@ -50,7 +50,7 @@ def take_in(
                 name=dataset_name(file_name), path=incoming.path, file_name=file_name, engine=engine,
             )  # fmt: skip
             known = facts(row)
-        places += _places(DatasetRef(name=known.name, version=known.version), [one.name for one in known.systems])
+        places += _places(DatasetRef(name=known.name, version=known.version), known.parts)
     return places
 
 

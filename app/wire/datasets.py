@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,10 @@ _REF = re.compile(r"^dataset:(?P<name>[a-z0-9][a-z0-9._-]{0,62})(?:@(?P<version>
 
 
 class DatasetRef(View):
-    """`dataset:NAME[@VERSION][/SYSTEM]`. Without a version: the newest. Without a system: all of them."""
+    """`dataset:NAME[@VERSION][/SYSTEM]`. Without a version: the newest. Without a system: all of them.
+
+    A system is a part of a dataset: a system of atoms, or a file of text.
+    """
 
     name: str
     version: int | None = None
@@ -56,17 +59,68 @@ class Range(View):
     high: float
 
 
-class DatasetSummary(View):
-    """What is in a dataset, as its page shows it. Energies in eV per atom, forces in eV/Å, virials in eV per atom."""
+class Histogram(View):
+    """How often values fall into each bin: `edges` has one more entry than `counts`."""
 
-    systems: list[SystemSummary]
-    frames: int
-    atoms: int = Field(description="Sum over systems of atoms times frames.")
-    elements: list[str]
-    type_map: list[str] = Field(description="Union of the systems' type maps, in order of first appearance.")
+    edges: list[float]
+    counts: list[int]
+
+
+class TextFile(View):
+    """One file of a text dataset: JSON lines, all of one form."""
+
+    name: str = Field(description="As a reference names it: `dataset:NAME@VERSION/FILE.jsonl`.")
+    form: Literal["text", "conversations"]
+    entries: int = Field(description="Lines: documents or conversations.")
+    turns: int = Field(default=0, description="Messages of all conversations.")
+    characters: int = Field(description="Of texts and messages, without what JSON adds.")
+    size: int = Field(description="Bytes of the file in its stored form.")
+    samples: list[str] = Field(default=[], description="How its first lines begin, in their stored form.")
+
+
+class TextSummary(View):
+    """What is in a text dataset."""
+
+    files: list[TextFile]
+    documents: int
+    conversations: int
+    turns: int
+    characters: int
+    size: int
+    lengths: Histogram = Field(description="Characters of a document or conversation; each bin twice the one before.")
+
+
+class TokenizerSummary(View):
+    """What a tokenizer is."""
+
+    model: str = Field(description="Its kind, as the `tokenizers` library calls it: `BPE`.")
+    vocab_size: int = Field(description="Tokens, the added ones included.")
+    special_tokens: dict[str, int] = Field(description="Id of each.")
+    roles: dict[str, str] = Field(
+        default={}, description="The special token that is bos_token, eos_token, pad_token, …"
+    )
+    has_chat_template: bool
+    digest: str = Field(description="SHA-256 over vocabulary, rules and chat template: equal ones encode alike.")
+
+
+class DatasetSummary(View):
+    """What is in a dataset, as its page shows it: systems of atoms, text, or a tokenizer.
+
+    Energies in eV per atom, forces in eV/Å, virials in eV per atom.
+    """
+
+    systems: list[SystemSummary] = []
+    frames: int = 0
+    atoms: int = Field(default=0, description="Sum over systems of atoms times frames.")
+    elements: list[str] = []
+    type_map: list[str] = Field(
+        default=[], description="Union of the systems' type maps, in order of first appearance."
+    )
     energy_per_atom_ev: Range | None = None
     force_ev_per_angstrom: Range | None = Field(default=None, description="Range of force components.")
     virial_per_atom_ev: Range | None = None
+    text: TextSummary | None = None
+    tokenizer: TokenizerSummary | None = None
     extra: dict[str, Any] = {}
 
 

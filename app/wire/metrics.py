@@ -7,6 +7,14 @@ from pydantic import Field
 from app.wire.base import View
 
 
+class MetricWords(View):
+    """What a metric is called and measured in."""
+
+    title: str
+    unit: str = ""
+    short: str = Field(default="", description="What it is called in a narrow column, where that is something else.")
+
+
 class MetricSeries(View):
     """Answer of the metrics route in JSON: one list per key, aligned with `steps[key]`. Null stands for NaN or infinity."""
 

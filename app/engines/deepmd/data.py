@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any
 
-from app.engines.base import DatasetFacts, DataUse
+from app.engines.base import DatasetFacts, DataUse, DataWords
 from app.engines.deepmd.batches import check_batches
 from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import Draft, Path, counted
@@ -15,6 +15,13 @@ from app.engines.documents import pointer
 from app.wire.datasets import DatasetRef, SystemSummary
 
 Json = Any
+
+WORDS = DataWords(
+    forms="An archive (tar, zip) of `deepmd/npy` systems, or a file that ASE or dpdata reads with energies and forces "
+    "(extxyz, OUTCAR, …)",
+    remedy="Convert it to deepmd/npy systems first, which are read piece by piece",
+    command="cairn dataset add path/to/systems --name water",
+)
 
 LABELS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "atom_pref"}
 """Label that each term of the loss compares with."""

@@ -7,7 +7,9 @@ from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution, Task
 from app.engines.deepmd import (
     data,
     deviation,
+    document,
     ensemble,
+    examples,
     inventory,
     lcurve,
     metrics,
@@ -17,7 +19,9 @@ from app.engines.deepmd import (
     transfer,
 )
 from app.engines.deepmd.transfer.names import SINGLE, Name
+from app.wire.datasets import DatasetView
 from app.wire.jobs import Origin, Start
+from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
@@ -32,12 +36,24 @@ class DeepmdEngine:
     title = "DeePMD-kit"
     trainer = "worker.engines.deepmd.trainer:DeepmdTrainer"
     errands = "worker.engines.deepmd.errands"
+    intake = "app.engines.deepmd.intake:take_in"
     library = "deepmd-kit"
+    document = "input.json"
+    data_words = data.WORDS
+    metric_words: Mapping[str, MetricWords] = metrics.WORDS
     tasks: Mapping[str, Task] = {"model-devi": deviation.ModelDeviation()}
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema of an `input.json`."""
         return schema.json_schema()
+
+    def recognises(self, config: Mapping[str, Json]) -> bool:
+        """Return whether there is a model with a descriptor, or what DeePMD-kit 1.x and 2.x called so."""
+        return document.is_input(config)
+
+    def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
+        """Return a training from scratch and a fine-tuning."""
+        return examples.filled(datasets)
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every text of a submitted config that names data."""

@@ -3,7 +3,26 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from app.wire.metrics import MetricWords
+
 Json = Any
+
+WORDS = {
+    "rmse": MetricWords(title="Square root of the loss"),
+    "rmse_e": MetricWords(title="Energy RMSE", unit="eV/atom", short="E"),
+    "rmse_f": MetricWords(title="Force RMSE", unit="eV/Å", short="F"),
+    "rmse_v": MetricWords(title="Virial RMSE", unit="eV/atom", short="V"),
+    "rmse_ae": MetricWords(title="Atomic energy RMSE", unit="eV"),
+    "rmse_pf": MetricWords(title="Weighted force RMSE", unit="eV/Å"),
+    "rmse_gf": MetricWords(title="Generalised force RMSE"),
+    "mae_e": MetricWords(title="Energy MAE", unit="eV/atom", short="E MAE"),
+    "mae_f": MetricWords(title="Force MAE", unit="eV/Å", short="F MAE"),
+    "mae_v": MetricWords(title="Virial MAE", unit="eV/atom"),
+    "devi/f": MetricWords(title="Force deviation", unit="eV/Å"),
+    "devi/v": MetricWords(title="Virial deviation", unit="eV/atom"),
+    "devi/e": MetricWords(title="Energy deviation", unit="eV/atom"),
+}
+"""Of a training, and of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
 
 _TERMS = {
     "rmse_e": ("start_pref_e", "limit_pref_e"),

@@ -35,8 +35,8 @@ class SubmitPage(Page):
     """Datasets to refer to, newest first."""
     bases: Sequence[Offer]
     """Models and jobs to start from, newest first."""
-    examples: Mapping[str, str]
-    """Configs to start from, as text, by what they are called."""
+    examples: Mapping[str, Mapping[str, str]]
+    """Configs to start from, as text, by engine and by what they are called."""
     config: str
     """Config to begin with: that of the job being copied, or nothing."""
     options: JobSubmit

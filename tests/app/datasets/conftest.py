@@ -8,6 +8,8 @@ import pytest
 
 from app.artifacts.store import BlobStore, open_store
 from app.datasets.ingest import Packed, pack_upload
+from app.engines.base import Engine
+from app.engines.deepmd import ENGINE as DEEPMD
 from app.errors import AppError, Invalid
 from app.settings import Settings
 from app.wire.problems import Problem
@@ -27,14 +29,20 @@ def store(here: Settings) -> BlobStore:
 
 
 @pytest.fixture
-def pack(here: Settings, store: BlobStore) -> Callable[..., Packed]:
+def engine() -> Engine:
+    """Whose data they are."""
+    return DEEPMD
+
+
+@pytest.fixture
+def pack(here: Settings, store: BlobStore, engine: Engine) -> Callable[..., Packed]:
     """Take in bytes as if they had been uploaded under a name."""
 
     def pack(data: bytes, name: str = "data.tar", type_map: list[str] | None = None) -> Packed:
         with store.receive() as incoming:
             incoming.write(data)
             incoming.finish()
-            return pack_upload(here, store, incoming.path, name, type_map)
+            return pack_upload(here, store, engine, incoming.path, name, type_map)
 
     return pack
 

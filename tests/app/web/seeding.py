@@ -14,13 +14,13 @@ from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore, open_store
 from app.auth import AttemptIdentity
 from app.db import transaction
+from app.engines.deepmd import ENGINE as DEEPMD
 from app.jobs import logs, metrics, replicas, submission
 from app.jobs.preparation import Prepared, prepare
 from app.jobs.timeline import tell
 from app.settings import Settings
 from app.tables import Attempt, Checkpoint, CheckpointFile, Dataset, Job, LogChunk, Worker
 from app.tables.base import now
-from app.web.examples import EXAMPLES
 from app.wire.datasets import DatasetSummary, Range, SystemSummary
 from app.wire.jobs import JobSubmit
 from tests.app.web.seeding_groups import audited, train_group
@@ -241,9 +241,8 @@ def add_worker(session: Session, name: str, *, gpus: int = 0, silent: bool = Fal
 
 def config(comment: str = "") -> dict[str, Any]:
     """Return the example config, for the dataset `water`."""
-    text = (EXAMPLES / "deepmd.json").read_text()
-    text = text.replace("@type_map@", '["O", "H"]').replace("@dataset@", '"dataset:water@2"')
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] = json.loads(DEEPMD.examples([])[""])
+    document["training"]["training_data"]["systems"] = ["dataset:water@2"]
     return {"_comment": comment, **document} if comment else document
 
 

@@ -10,13 +10,12 @@ from starlette.testclient import TestClient
 
 from app import auth
 from app.db import transaction
-from app.engines.registry import ENGINES
+from app.engines.registry import known
 from app.jobs.timeline import tell
 from app.keys import token_file
 from app.settings import Settings
 from app.tables import Attempt, Job, Token
 from app.web import bundle
-from app.web.examples import examples
 from app.web.session_routes import local_path
 from tests.app.web.seeding import HOSTILE, Seeded, SeededGroup, config
 
@@ -331,7 +330,7 @@ def test_the_check_answers_scripts_with_json_and_html(browser_client: TestClient
 def test_a_check_without_a_worker_says_what_it_waits_for(browser_client: TestClient, seeded: Seeded) -> None:
     headers = {"Accept": "application/json", "X-CSRF-Token": csrf_of(browser_client.get("/submit").text)}
     start = {"mode": "init", "base": "water@1"}
-    (example,) = (text for name, text in examples(ENGINES, []).items() if name.endswith("fine-tuning"))
+    example = known("deepmd").examples([])["fine-tuning"]
     body = {"config": json.loads(example), "start": start, "engine": "deepmd"}
     browser_client.app.state.settings.plan_wait_s = 0.1  # type: ignore[attr-defined]
     answer = browser_client.post("/submit/check", json=body, headers=headers).json()

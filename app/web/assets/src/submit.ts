@@ -12,7 +12,7 @@ import { isTwin, type OnExisting, twinChoices } from "./twin";
 
 interface SubmitData extends StartData {
   config: string;
-  examples: Record<string, string>;
+  examples: Record<string, Record<string, string>>;
 }
 
 /** What became of a submission: a job, perhaps the first of a group. */
@@ -111,6 +111,7 @@ function request(config: string, onExisting?: OnExisting): string {
     checkpoints: Object.values(checkpoints).some((value) => value !== undefined) ? checkpoints : undefined,
     tags: tags.length ? tags : undefined,
     replicas: number("replicas"),
+    resources: number("gpus") === undefined ? undefined : { gpus: number("gpus") },
     on_existing: onExisting,
   };
   const rest = JSON.stringify(options).slice(1, -1);
@@ -233,7 +234,7 @@ need<HTMLSelectElement>("#dataset-reference").addEventListener("change", (event)
 });
 for (const load of document.querySelectorAll<HTMLButtonElement>("[data-example]")) {
   load.addEventListener("click", () => {
-    replaceText(view, page.examples[load.dataset["example"] ?? ""] ?? "");
+    replaceText(view, page.examples[load.dataset["engine"] ?? ""]?.[load.dataset["example"] ?? ""] ?? "");
     view.focus();
   });
 }

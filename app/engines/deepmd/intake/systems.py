@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from app.datasets.intake.arrays import Array, check_finite, open_array, shaped
-from app.datasets.intake.report import Report, refuse
+from app.engines.deepmd.intake.arrays import Array, check_finite, open_array, shaped
+from app.engines.intake.report import Report, refuse
 from app.wire.datasets import SystemSummary
 
 MAX_ATOMS = 1_000_000

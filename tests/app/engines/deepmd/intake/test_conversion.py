@@ -135,7 +135,7 @@ def test_the_free_energy_goes_with_the_forces(pack, store):
 
 
 def test_long_trajectories_are_written_in_several_sets(monkeypatch, tmp_path):
-    from app.datasets.intake import frames
+    from app.engines.deepmd.intake import frames
 
     monkeypatch.setattr(frames, "BUFFERED_BYTES", 1_000)
     writer = frames.FrameWriter(tmp_path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from app.datasets.intake.report import Order, refuse
+from app.engines.intake.report import Order, refuse
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 

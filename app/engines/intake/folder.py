@@ -4,8 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
-from app.datasets.intake.archive import JUNK
-from app.datasets.intake.report import Order, refuse
+from app.engines.intake.report import Order, refuse
+
+JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db")
+"""What desktops and their archivers add."""
 
 
 def copy_directory(order: Order, target: Path) -> None:
@@ -37,7 +39,7 @@ def copy_directory(order: Order, target: Path) -> None:
 
 
 def _files(source: Path) -> list[Path]:
-    """List every file that may belong to a system; hidden ones and desktop junk do not."""
+    """List every file that may belong to the data; hidden ones and desktop junk do not."""
     found = []
     for root, directories, names in os.walk(source, followlinks=False):
         linked = [name for name in directories if (Path(root) / name).is_symlink()]

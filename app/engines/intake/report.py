@@ -1,7 +1,7 @@
 """What the intake process is asked, what it answers, and how it collects everything that is wrong."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from app.wire.base import Message
 from app.wire.datasets import DatasetSummary
@@ -22,6 +22,10 @@ class Order(Message):
     file_name: str
     work: Path
     roots: list[Path] = []
+    take_in: str
+    """The engine's function, `"app.engines.deepmd.intake:take_in"`: order and report in, outcome out."""
+    remedy: str
+    """What the engine says to do about data that are too much, or too odd, for its readers."""
     type_map: list[str] | None = None
     max_bytes: int
     max_members: int
@@ -79,3 +83,13 @@ class Report:
             )
         if self.problems:
             raise Refused(self.problems[0])
+
+
+class TakeIn(Protocol):
+    """What an engine does with data that were sent: read them below `order.work`, check them completely, pack them."""
+
+    def __call__(self, order: Order, report: Report, /) -> Outcome:
+        """Leave `ARCHIVE_NAME` in the work directory and return its digest and summary.
+
+        Raises Refused; what is wrong and what is to be known is in the report. Warnings of the outcome are the report's.
+        """

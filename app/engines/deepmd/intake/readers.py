@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from app.datasets.intake.frames import Frame
-from app.datasets.intake.report import Refused, Report, refuse
+from app.engines.deepmd.intake.frames import Frame
+from app.engines.intake.report import Refused, Report, refuse
 
 DPDATA_FORMATS: tuple[tuple[str, bytes], ...] = (
     ("vasp/outcar", b" vasp."),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from app.datasets.intake.report import Report
+from app.engines.intake.report import Report
 
 ELEMENTS_AT_ONCE = 1 << 20
 """Elements looked at together: some megabytes of temporary memory."""

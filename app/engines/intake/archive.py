@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from app.datasets.intake.compression import compression_of, decompressed
-from app.datasets.intake.report import Order, refuse
+from app.engines.intake.compression import compression_of, decompressed
+from app.engines.intake.folder import JUNK, copy_directory
+from app.engines.intake.report import Order, refuse
 
 CHUNK_BYTES = 1 << 20
 MAX_PATH_CHARACTERS = 1024
 MAX_PART_BYTES = 255
-
-JUNK = ("__MACOSX", ".DS_Store", "Thumbs.db")
-"""What desktop archivers add."""
 
 
 @dataclass
@@ -28,6 +26,19 @@ class Allowance:
 
     bytes: int
     members: int
+
+
+def collect(order: Order, root: Path) -> Path | None:
+    """Bring the data below `root`; return the file to read when it is neither an archive nor a directory.
+
+    A compressed single file lies in `root` then, without its ending; any other one where it was. Raises Refused.
+    """
+    if order.kind == "directory":
+        copy_directory(order, root)
+        return None
+    if unpack(order, root):
+        return None
+    return next(root.iterdir(), order.source)
 
 
 def unpack(order: Order, target: Path) -> bool:
@@ -189,7 +200,7 @@ def _count(name: str, allowance: Allowance) -> None:
         raise refuse(
             "archive-too-many-members",
             f"The archive has more members than are accepted; {name!r} is one too many.",
-            "Put more frames into each set, or split the dataset.",
+            "Put what belongs together into fewer, larger files, or split the dataset.",
         )
 
 

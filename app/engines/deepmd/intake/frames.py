@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from app.datasets.intake.report import refuse
+from app.engines.intake.report import refuse
 
 BUFFERED_BYTES = 64 << 20
 """Frames kept in memory, over all groups, before the largest group is written out as one set."""

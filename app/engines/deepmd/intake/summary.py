@@ -1,15 +1,12 @@
-"""Writing checked systems as one deterministic tar, and what was found in them as a summary."""
+"""What systems become in the store, and what was found in them as a summary."""
 
-import hashlib
-import tarfile
 from collections.abc import Iterator
-from io import BytesIO
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
-from app.datasets.intake.systems import System
+from app.engines.deepmd.intake.systems import System
+from app.engines.intake.pack import File
 from app.wire.datasets import DatasetSummary, Range
 
 HISTOGRAM_BINS = 40
@@ -18,49 +15,8 @@ MAX_DESCRIBED = 500
 """Systems whose own ranges are kept: a page shows no more, and lists carry every summary."""
 
 
-def pack(systems: list[System], archive: Path) -> str:
-    """Write an uncompressed tar of all systems and return the content digest.
-
-    Members are sorted and carry no times or owners, so equal content gives equal bytes. The digest is SHA-256 over one
-    line per file, `PATH NUL SHA256 LF`, sorted by path: it says what is in the dataset, whatever the archive was.
-    """
-    lines = []
-    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-        for path, size, content in sorted(_files(systems), key=lambda file: file[0]):
-            member = tarfile.TarInfo(path)
-            member.size, member.mode = size, 0o644
-            reader = Reader(content)
-            tar.addfile(member, cast("IO[bytes]", reader))
-            lines.append(f"{path}\0{reader.sha256.hexdigest()}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-class Reader:
-    """A file-like view of an iterator of bytes that hashes what is read through it."""
-
-    def __init__(self, content: Iterator[bytes]) -> None:
-        self.sha256 = hashlib.sha256()
-        self._content = content
-        self._buffer = BytesIO()
-
-    def read(self, size: int) -> bytes:
-        """Return exactly `size` bytes, fewer only at the end."""
-        parts = []
-        while size > 0:
-            part = self._buffer.read(size)
-            if not part:
-                following = next(self._content, None)
-                if following is None:
-                    break
-                self._buffer = BytesIO(following)
-            parts.append(part)
-            size -= len(part)
-        data = b"".join(parts)
-        self.sha256.update(data)
-        return data
-
-
-def _files(systems: list[System]) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+def packed_files(systems: list[System]) -> Iterator[File]:
+    """Yield every file of the canonical form of systems: arrays as they are, texts written anew."""
     for system in systems:
         texts = {
             "type.raw": "".join(f"{kind}\n" for kind in system.types).encode(),
