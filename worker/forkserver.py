@@ -24,7 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from worker.process import die_with_parent, redirect_output
+from worker.failures import is_disk_full
+from worker.process import NO_ROOM, die_with_parent, redirect_output
 
 MAX_PACKET = 1 << 17
 _PR_SET_NAME = 15
@@ -126,7 +127,8 @@ def _become_trainer(channel: socket.socket, request: dict[str, Any]) -> NoReturn
         code = getattr(importlib.import_module(module), function)(Path(request["rundir"])) or 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:  # noqa: BLE001 - the last line of a process: the log is where it can still speak
+    except BaseException as error:  # noqa: BLE001 - the last line of a process: the log is where it can still speak
+        code = NO_ROOM if isinstance(error, OSError) and is_disk_full(error) else 1
         traceback.print_exc()
     finally:
         with suppress(OSError, ValueError):

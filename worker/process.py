@@ -1,12 +1,16 @@
 """What a forked process does to itself before it becomes a trainer."""
 
 import ctypes
+import errno
 import os
 import signal
 import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+
+NO_ROOM = errno.ENOSPC
+"""Exit status of a process that could not write, not even why: by the time somebody looks there may be room again."""
 
 
 def die_with_parent() -> None:

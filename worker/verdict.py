@@ -7,6 +7,7 @@ from typing import Literal
 from app.wire.jobs import Cause
 from app.wire.worker import End, Heartbeat
 from worker.fate import Fate
+from worker.process import NO_ROOM
 from worker.rundir import Result, RunDir, Status
 
 _TAIL_BYTES = 4000
@@ -27,7 +28,7 @@ def judge(run: RunDir, exit_code: int | None, fate: Fate, start_step: int) -> En
     if fate.order is not None:
         # It was told to go and went, or was killed because it did not: what it saved before counts.
         return End(outcome=_stopped(fate), step=step)
-    if _disk_is_full(run):
+    if exit_code == NO_ROOM or _disk_is_full(run):
         return End(outcome="failed", step=step, cause=disk_full(str(run.root), step))
     if exit_code is None or (exit_code < 0 and -exit_code not in _CRASHES):
         return End(outcome="interrupted", step=step, cause=_killed(exit_code, step))

@@ -14,6 +14,7 @@ import pytest
 
 from worker import forkserver as forkserver_module
 from worker.children import Forkserver, ForkserverDown, TrainerProcess
+from worker.process import NO_ROOM
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +55,12 @@ def test_a_trainer_has_its_own_session_log_and_environment(forkserver: Forkserve
         "slot GPU-1",
         "to stderr",
     ]
+
+
+def test_a_disk_without_room_is_told_by_the_exit_status(forkserver: Forkserver, tmp_path: Path) -> None:
+    trainer = run(forkserver, "write_without_room", tmp_path)
+    assert trainer.wait(60)
+    assert trainer.exit_code == NO_ROOM
 
 
 def test_an_exception_is_in_the_log(forkserver: Forkserver, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from app.wire.jobs import Cause
 from app.wire.worker import HeartbeatAnswer
-from worker import verdict
+from worker import process, verdict
 from worker.fate import Fate, Shutdown
 from worker.rundir import Result, RunDir, Status, write_json
 
@@ -72,6 +72,12 @@ def test_a_trainer_that_was_killed_after_its_grace_was_stopped(run: RunDir, fate
 def test_a_full_disk_is_named(run: RunDir, fate: Fate, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verdict.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 0}))
     end = verdict.judge(run, 1, fate, 0)
+    assert end.cause is not None
+    assert end.cause.failure == "disk-full"
+
+
+def test_a_disk_that_was_full_is_named_when_there_is_room_again(run: RunDir, fate: Fate) -> None:
+    end = verdict.judge(run, process.NO_ROOM, fate, 0)
     assert end.cause is not None
     assert end.cause.failure == "disk-full"
 

@@ -22,6 +22,11 @@ def fail(rundir: Path) -> None:
     raise RuntimeError("planned")
 
 
+def write_without_room(rundir: Path) -> None:
+    with open("/dev/full", "w") as file:
+        file.write("result")
+
+
 def wait(rundir: Path) -> None:
     (rundir / "pid").write_text(str(os.getpid()))
     time.sleep(600)
