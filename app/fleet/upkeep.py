@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import reading, transaction
 from app.errands import service as errands
-from app.fleet import outcomes
+from app.fleet import clock, outcomes
 from app.fleet.service import free_slots
 from app.jobs.reproduction import conclude
 from app.jobs.transitions import expire
@@ -135,21 +135,34 @@ class Upkeep:
         self._sessions, self._settings = sessions, settings
         # While the API was away nobody could renew a lease: the living get the time to, before the first is reaped.
         self._reap_from = time.monotonic() + settings.lease_s
+        self._clock = clock.Watch()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._closed.wait(self._settings.reconcile_s):
+        while not self._rest():
             for task in self._due():
                 try:
                     task(self._sessions, self._settings)
                 except Exception:  # nothing may end this thread: no job would ever be rescued again
                     log.exception("%s will be tried again", task.__name__)
 
+    def _rest(self) -> bool:
+        """Wait for the next round; return whether there is none."""
+        began = time.monotonic()
+        closed = self._closed.wait(self._settings.reconcile_s)
+        stood_still_s = time.monotonic() - began - self._settings.reconcile_s
+        leap_s = self._clock.leap_s()
+        if leap_s or stood_still_s > self._settings.lease_s / 2:
+            # Leases seem to be over that nobody had the time to renew: as after a start.
+            self._reap_from = time.monotonic() + self._settings.lease_s
+            log.warning("the clock was set by %.0f s, and this process stood still for %.0f s", leap_s, stood_still_s)
+        return closed
+
     def _due(self) -> tuple[Callable[[sessionmaker[Session], Settings], int], ...]:
         always = (reconcile, conclude)
-        return (reap, *always) if time.monotonic() >= self._reap_from else always
+        return (reap if time.monotonic() >= self._reap_from else clock.pull_back, *always)
 
     def close(self) -> None:
         """Stop after the present round."""
