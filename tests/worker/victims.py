@@ -23,8 +23,7 @@ def fail(rundir: Path) -> None:
 
 
 def write_without_room(rundir: Path) -> None:
-    with open("/dev/full", "w") as file:
-        file.write("result")
+    Path("/dev/full").write_text("result")
 
 
 def wait(rundir: Path) -> None:
