@@ -12,8 +12,8 @@ from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.model_devi import calc_model_devi, write_model_devi_out
 from deepmd.utils.data import DeepmdData
 
+from worker import wrappers
 from worker.engines.base import Context
-from worker.engines.deepmd import wrappers
 from worker.engines.deepmd.config import system_paths
 from worker.failures import TrainingFailure
 from worker.rundir import ModelSpec, RunDir, RunSpec

@@ -3,20 +3,19 @@
 See `worker.engines.base.Errands`. Runs in a process of its own, under limits, on the CPU.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Notice
+from worker import wrappers
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import building, sections, weights, wrappers
+from worker.engines.deepmd import building, sections, weights
 from worker.engines.deepmd.building import Built
-from worker.engines.deepmd.weights import Weights, listed
+from worker.engines.deepmd.weights import Weights
+from worker.tensors import digest, dtype, listed
 
 Json = Any
 
@@ -63,7 +62,7 @@ def inventory(order: Mapping[str, Any]) -> Inventory:
             TensorFacts(
                 name=name,
                 shape=shapes[name],
-                dtype=_dtype(tensor),
+                dtype=dtype(tensor),
                 is_parameter=name in built.parameters,
                 alias_of=built.aliases.get(name),
             )
@@ -122,26 +121,15 @@ def _count(found: Weights, names: Iterable[str]) -> int:
 
 def _tensors(found: Weights) -> list[TensorFacts]:
     assert found.parameters is not None, "known since the model was built"
-    digests = {name: _digest(tensor) for name, tensor in found.tensors.items() if name not in found.aliases}
+    digests = {name: digest(tensor) for name, tensor in found.tensors.items() if name not in found.aliases}
     return [
         TensorFacts(
             name=name,
             shape=list(tensor.shape),
-            dtype=_dtype(tensor),
+            dtype=dtype(tensor),
             is_parameter=name in found.parameters,
             sha256=digests[found.aliases.get(name, name)],
             alias_of=found.aliases.get(name),
         )
         for name, tensor in sorted(found.tensors.items())
     ]
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    """Return SHA-256 over dtype, shape and bytes."""
-    digest = hashlib.sha256(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-    digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

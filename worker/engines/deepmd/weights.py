@@ -7,17 +7,18 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from worker import checkpoint
+from worker import wrappers
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import frozen, recognise, wrappers
+from worker.engines.deepmd import frozen, recognise
 from worker.failures import is_out_of_memory
+from worker.tensors import check_finite, first_line, listed
 
 MAX_MEMBERS = 200_000
 """Members of a zip archive: each is a tensor, and the largest models with their optimizers have some ten thousand."""
@@ -30,7 +31,6 @@ _NAME = re.compile(r"model\.([^.]+)\..+", re.DOTALL)
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 _DUPLICATE = "._networks."
 """DeePMD-kit keeps every network of a collection under `networks` and once more under `_networks`."""
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read(path: Path) -> Weights:
         weights = _checkpoint(_load(path, mmap=False))
     else:
         raise recognise.refusal(path)
-    _check_finite(weights.tensors)
+    check_finite(weights.tensors)
     return weights
 
 
@@ -124,11 +124,11 @@ def _load(path: Path, *, mmap: bool) -> Any:
     except pickle.UnpicklingError as error:
         if match := _GLOBAL.search(str(error)):
             raise frozen.forbidden(match[1]) from error
-        raise RefusedFile(f"The file is no checkpoint that torch can read: {_first_line(error)}", _ANEW) from error
+        raise RefusedFile(f"The file is no checkpoint that torch can read: {first_line(error)}", _ANEW) from error
     except Exception as error:  # bytes of anybody's making fail in every way there is
         if is_out_of_memory(error):
             raise
-        raise RefusedFile(f"The checkpoint is damaged: {_first_line(error)}", _ANEW) from error
+        raise RefusedFile(f"The checkpoint is damaged: {first_line(error)}", _ANEW) from error
 
 
 def _frozen(archive: zipfile.ZipFile, root: str) -> Weights:
@@ -139,7 +139,7 @@ def _frozen(archive: zipfile.ZipFile, root: str) -> Weights:
     except Exception as error:  # the same
         if is_out_of_memory(error):
             raise
-        raise RefusedFile(f"The frozen model is damaged: {_first_line(error)}", _ANEW) from error
+        raise RefusedFile(f"The frozen model is damaged: {first_line(error)}", _ANEW) from error
     tensors = {f"model.Default.{name}": tensor for name, tensor in found.tensors.items()}
     parameters = frozenset(f"model.Default.{name}" for name in found.parameters)
     return Weights("frozen model", tensors, aliases(tensors), found.model_section, parameters)
@@ -178,7 +178,7 @@ def _without_section(state: Mapping[Any, Any]) -> RefusedFile:
     if names:
         held = f"a plain state dict of {len(names)} tensors ({names[0]}, …)"
     else:
-        held = ", ".join(map(repr, list(state)[:_SHOWN])) or "nothing"
+        held = listed(map(repr, state)) or "nothing"
     return RefusedFile(
         f"The file holds {held}, but not the model section that says what the weights mean (_extra_state.model_params).",
         "Upload the checkpoint as `dp --pt train` wrote it.",
@@ -266,25 +266,3 @@ def _copied_duplicates(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
         and tensors[name].dtype == tensors[first].dtype
         and torch.equal(tensors[name], tensors[first])
     }
-
-
-def _check_finite(tensors: Mapping[str, torch.Tensor]) -> None:
-    if checkpoint.first_non_finite(tensors) is None:
-        return
-    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
-    raise RefusedFile(
-        f"Numbers that are not finite (NaN or infinite) stand in {listed(bad)}.",
-        "The training that wrote the file had diverged: use an earlier checkpoint of it.",
-    )
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as a message shows them: the first few, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

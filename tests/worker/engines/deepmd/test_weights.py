@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tests.worker.engines.deepmd import model_files
+from worker import wrappers
 from worker.engines.base import RefusedFile
-from worker.engines.deepmd import weights, wrappers
+from worker.engines.deepmd import weights
 
 pytestmark = pytest.mark.deepmd
 
