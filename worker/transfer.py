@@ -57,7 +57,7 @@ def _of_one(planned: PlannedTensor, new: Tensors, base: Tensors) -> Iterator[str
         if list(new[name].shape) != planned.shape:
             yield f"{name} has shape {list(new[name].shape)}, planned is {planned.shape}."
     if planned.source is None:
-        if planned.verb in ("copied", "remapped"):
+        if planned.verb in ("copied", "remapped", "sliced", "padded"):
             yield f"{planned.name} is to be {planned.verb}, but from nowhere."
     elif planned.source not in base:
         yield f"the base has no tensor {planned.source}."
@@ -78,6 +78,8 @@ def _made(planned: PlannedTensor, own: torch.Tensor, base: Tensors) -> torch.Ten
     if planned.source is None:
         return own.detach().clone()
     source = base[planned.source].detach().to(dtype=own.dtype, device=own.device)
+    if planned.verb in ("sliced", "padded"):
+        return torch.cat([source[: len(own)], own.detach()[len(source) :]])
     if not planned.maps:
         return source.clone()
     # A bias that statistics refit begins at nothing where the base has none, as in `dp --finetune`.

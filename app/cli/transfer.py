@@ -8,7 +8,15 @@ from rich.markup import escape
 from app.cli.screen import out, table
 from app.wire.transfer import PlannedTensor, TransferPlan
 
-STYLES = {"copied": "green", "remapped": "cyan", "refit": "cyan", "reinitialised": "yellow", "unused": "dim"}
+STYLES = {
+    "copied": "green",
+    "remapped": "cyan",
+    "sliced": "cyan",
+    "padded": "cyan",
+    "refit": "cyan",
+    "reinitialised": "yellow",
+    "unused": "dim",
+}
 SHOWN_NAMES = 3
 
 

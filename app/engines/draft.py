@@ -56,6 +56,11 @@ class Draft:
         candidates = self.candidates.get(pointer(*path), [])
         return bool(candidates) and candidates[0].origin == "base"
 
+    def is_explicit(self, *path: str | int) -> bool:
+        """Return whether the value at a path is one that was submitted, in whatever spelling."""
+        candidates = self.candidates.get(pointer(*path), [])
+        return bool(candidates) and candidates[0].origin == "explicit"
+
     def source(self, *path: str | int) -> str | None:
         """Return where the value at a path was submitted, or None when it was not."""
         at = self.way.back(pointer(*path)).pointer

@@ -52,6 +52,8 @@ START_WORDS = {
 VERB_WORDS = {
     "copied": "As it is in the base",
     "remapped": "The same numbers in another order, or with rows for new types",
+    "sliced": "The first rows of the base's",
+    "padded": "The base's rows, and new ones from the new model's own seed",
     "reinitialised": "From the new model's own seed",
     "refit": "Set by statistics of the new data",
     "unused": "Only the base has it",

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from app.wire.base import View
 
-Verb = Literal["copied", "remapped", "reinitialised", "refit", "unused"]
+Verb = Literal["copied", "remapped", "sliced", "padded", "reinitialised", "refit", "unused"]
 """copied: as it is. remapped: the same numbers in another order (another type map), or with rows for new types.
+sliced: its first rows (a smaller vocabulary). padded: all its rows, and new ones after them, from the new model's seed.
 reinitialised: from the new model's own seed. refit: set by statistics of the new data. unused: only the base has it."""
 
 

@@ -10,7 +10,7 @@ from worker.transfer import carry_out
 
 def _planned(name, verb="copied", **fields):
     given = {"component": "descriptor", "shape": [2, 3], "dtype": "float64", "source_shape": [2, 3]}
-    if verb in ("copied", "remapped") and "source" not in fields:
+    if verb in ("copied", "remapped", "sliced", "padded") and "source" not in fields:
         fields["source"] = name
     return PlannedTensor(name=name, verb=verb, **{**given, **fields})
 
@@ -52,6 +52,15 @@ def test_copied_takes_the_new_models_precision():
 def test_remapped_moves_along_each_axis():
     maps = [AxisMap(axis=0, indices=[1, 0]), AxisMap(axis=1, indices=[2, 2, 0])]
     assert _one(_planned("a", "remapped", maps=maps)).tolist() == [[5, 5, 3], [2, 2, 0]]
+
+
+def test_padded_has_the_bases_rows_then_the_new_models_own():
+    made = _one(_planned("a", "padded", shape=[3, 3]), own=_numbers(rows=3, first=100.0))
+    assert made.tolist() == [[0, 1, 2], [3, 4, 5], [106, 107, 108]]
+
+
+def test_sliced_has_the_bases_first_rows():
+    assert _one(_planned("a", "sliced", shape=[1, 3]), own=OWN[:1]).tolist() == [[0, 1, 2]]
 
 
 def test_new_entries_are_the_new_models_own():

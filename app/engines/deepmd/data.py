@@ -12,6 +12,7 @@ from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import Draft, Path, counted
 from app.engines.deepmd.schedule import is_used
 from app.engines.documents import pointer
+from app.engines.references import digests, named, newest
 from app.wire.datasets import DatasetRef, SystemSummary
 
 Json = Any
@@ -54,15 +55,6 @@ def data_uses(config: Mapping[str, Json]) -> Iterator[DataUse]:
                 if isinstance(data, Mapping):
                     for use in named((*path, name, "systems"), data.get("systems")):
                         yield replace(use, validates=name == "validation_data")
-
-
-def named(path: Sequence[str], value: Json) -> Iterator[DataUse]:
-    """Yield every data reference of the text or list at `path`."""
-    if isinstance(value, str):
-        yield DataUse(pointer(*path), value, DatasetRef.parse(value))
-    for index, text in enumerate(value if isinstance(value, list) else []):
-        if isinstance(text, str):
-            yield DataUse(pointer(*path, index), text, DatasetRef.parse(text))
 
 
 def settle_data(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> dict[Path, list[SystemSummary]] | None:
@@ -142,7 +134,7 @@ def settle_systems(draft: Draft, place: Path, datasets: Mapping[str, DatasetFact
     refs = [system.ref for system in systems]
     if refs != value:
         note = "; ".join(dict.fromkeys(notes)) or None
-        draft.put(place, refs, "derived", source=_digests(texts, datasets), note=note)
+        draft.put(place, refs, "derived", source=digests(texts, datasets), note=note)
     return systems
 
 
@@ -164,15 +156,10 @@ def _chosen(draft: Draft, place: Path, ref: DatasetRef, facts: DatasetFacts) -> 
 
 
 def _expansion(text: str, ref: DatasetRef, facts: DatasetFacts, count: int) -> list[str]:
-    said = [f"version {facts.version} of {facts.name} is the newest"] if ref.version is None else []
+    said = newest(ref, facts)
     if ref.system is None or count > 1:
         said.append(f"{text} stands for {counted(count, 'system')}")
     return said
-
-
-def _digests(texts: Sequence[str], datasets: Mapping[str, DatasetFacts]) -> str:
-    used = {datasets[text].name: datasets[text] for text in texts}
-    return ", ".join(f"{facts.name}@{facts.version} sha256 {facts.digest[:12]}" for facts in used.values())
 
 
 def place_of(draft: Draft, place: Path, systems: Sequence[System], system: System) -> Path:

@@ -12,6 +12,7 @@ from app.engines.deepmd.document import Way, short
 from app.engines.deepmd.draft import Draft, counted
 from app.engines.documents import pointer
 from app.engines.layers import Layer, merge
+from app.engines.references import named
 from app.wire.base import Message
 
 Json = Any
@@ -66,7 +67,7 @@ class ModelDeviation:
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every entry of `data`. Must survive a malformed config."""
-        return data.named(("data",), config.get("data"))
+        return named(("data",), config.get("data"))
 
     def resolve(
         self,

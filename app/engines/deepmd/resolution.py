@@ -21,11 +21,11 @@ from app.engines.deepmd.resume import check_kept, check_length_beyond, is_kept, 
 from app.engines.deepmd.schedule import check_losses, check_schedule, settle_schedule
 from app.engines.deepmd.schema import tree
 from app.engines.deepmd.seeds import plant
-from app.engines.deepmd.starts import check_allow
 from app.engines.deepmd.steps import check_length, settle_length
 from app.engines.deepmd.support_checks import check_support
 from app.engines.deepmd.tasks import Expanded, expand, fold, is_multi_task
 from app.engines.documents import leaves, lookup, parts, pointer
+from app.engines.starts import check_allow
 from app.wire.jobs import LosingCandidate, Origin, Start
 from app.wire.problems import Problem
 

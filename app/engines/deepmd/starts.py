@@ -1,13 +1,13 @@
-"""Checks of `Start` against a base: which branch, whether it can be resumed, what may differ."""
+"""Checks of `Start` against a base: which branch, which fitting net, whether it can be resumed."""
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.engines.base import Base
 from app.engines.deepmd.base_layer import ONLY, branch_of, wanted_branch
-from app.engines.deepmd.document import Way, dotted, short
-from app.engines.documents import leaves, malformed, parts, pointer
+from app.engines.deepmd.document import short
+from app.engines.documents import malformed, pointer
+from app.engines.starts import near, not_resumable, unreadable
 from app.wire.jobs import Start
 from app.wire.problems import Problem
 
@@ -18,16 +18,14 @@ def check_resumable(base: Base) -> list[Problem]:
     """Return why a base cannot be resumed, if so."""
     facts = base.facts
     if facts.config is not None and facts.step is not None:
-        return [] if _is_sound(facts.config) else [_damaged(base, "/base")]
-    message = f"{base.name} is a {facts.form}: it does not say how it was trained, so that training cannot be resumed"
-    hint = "Resume a checkpoint of one of Cairn's own jobs, or start a new training from these weights with mode init."
-    return [Problem(code="not-resumable", message=message, pointer="/base", hint=hint)]
+        return [] if _is_sound(facts.config) else [unreadable(base)]
+    return [not_resumable(base)]
 
 
 def check_sections(base: Base) -> list[Problem]:
     """Return why the model sections of a base cannot be read, if so: a file may say anything of itself."""
     damaged = any(malformed(branch.model) for branch in base.facts.branches)
-    return [_damaged(base, "/base")] if damaged else []
+    return [unreadable(base)] if damaged else []
 
 
 def _is_sound(config: Mapping[str, Json]) -> bool:
@@ -37,11 +35,6 @@ def _is_sound(config: Mapping[str, Json]) -> bool:
     tasks = model.get("model_dict", {})
     sections += [tasks, model.get("shared_dict", {}), *(tasks.values() if isinstance(tasks, dict) else ())]
     return all(isinstance(section, dict) for section in sections) and not malformed(config)
-
-
-def _damaged(base: Base, at: str) -> Problem:
-    message = f"{base.name} describes its own model or training in a way that cannot be read"
-    return _problem("unreadable-base", at, message, "Choose another base, or make this one again.")
 
 
 def check_branches(base: Base, start: Start, tasks: Sequence[str]) -> list[Problem]:
@@ -80,12 +73,7 @@ def _branches(base: Base, asked: str | None, task: str) -> str:
     names = [branch.name for branch in base.facts.branches]
     if names == [""]:
         return f'It has a single task: {{"{task}": ""}} names it.' if task else "It has a single task: leave it out."
-    return f"{_near(asked, names)}It has {', '.join(names)}."
-
-
-def _near(asked: str | None, names: Collection[str]) -> str:
-    near = difflib.get_close_matches(asked or "", names, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]}? " if near else ""
+    return f"{near(asked, names)}It has {', '.join(names)}."
 
 
 def check_fitting(start: Start, tasks: Sequence[str]) -> list[Problem]:
@@ -103,7 +91,7 @@ def _unknown_tasks(mapping: Json, tasks: Sequence[str], key: str) -> list[Proble
             "unknown-task",
             pointer(key, name),
             f"start.{key} names {short(name)}, which is no task of the training",
-            f"{_near(name, tasks)}The tasks are {', '.join(tasks)}.",
+            f"{near(name, tasks)}The tasks are {', '.join(tasks)}.",
         )
         for name in names
     ]
@@ -117,27 +105,6 @@ def how_each_begins(base: Base, start: Start, tasks: Sequence[str]) -> dict[str,
         fitting = start.fitting.get(task) if isinstance(start.fitting, dict) else start.fitting
         found[task] = {"branch": branch.name if branch else None, "fitting": fitting or "reuse"}
     return found
-
-
-def check_allow(start: Start, config: Mapping[str, Json], way: Way) -> list[Problem]:
-    """Return the entries of `start.allow` that name nothing in a config."""
-    if not start.allow:
-        return []
-    known: set[str] = set()
-    for at, _ in leaves(config):
-        for place in (at, way.back(at).pointer):
-            steps = parts(place)
-            known |= {dotted(pointer(*steps[: count + 1])) for count in range(len(steps))}
-    return [
-        _problem(
-            "unknown-key",
-            pointer("allow", index),
-            f"start.allow names {short(entry)}, which the config does not have",
-            _near(entry, known) or "Name a key, or a part with all below it: model.descriptor.",
-        )
-        for index, entry in enumerate(start.allow)
-        if entry not in known
-    ]
 
 
 def _problem(code: str, at: str, message: str, hint: str) -> Problem:

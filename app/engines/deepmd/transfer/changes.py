@@ -6,8 +6,8 @@ from typing import Any
 from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE
 from app.engines.deepmd.transfer.keys import SAYS_SEL, Difference, effect
 from app.engines.deepmd.transfer.maps import Types
-from app.engines.deepmd.transfer.sections import Section
 from app.engines.documents import short
+from app.engines.transfer.sections import Section
 from app.wire.transfer import FunctionChange
 
 Json = Any

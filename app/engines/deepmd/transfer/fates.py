@@ -20,9 +20,9 @@ from app.engines.deepmd.transfer.maps import (
     source_name,
 )
 from app.engines.deepmd.transfer.names import OUTPUT_BIAS, SINGLE, Name, descriptor_of
-from app.engines.deepmd.transfer.refusals import Deviation, Kind, values
-from app.engines.deepmd.transfer.sections import Section
 from app.engines.documents import short
+from app.engines.transfer.refusals import Deviation, Kind, values
+from app.engines.transfer.sections import Section
 from app.wire.models import BranchFacts, TensorFacts
 from app.wire.transfer import AxisMap, FunctionChange, PlannedTensor
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from app.engines.deepmd.base_layer import ONE_SEL_PER_TYPE, translated
 from app.engines.deepmd.transfer.names import Name
-from app.engines.deepmd.transfer.sections import Section
 from app.engines.documents import leaves
+from app.engines.transfer.sections import Section
 
 Json = Any
 
@@ -146,14 +146,3 @@ def _concerns(place: str, section: str) -> bool:
     if not (place.startswith("/descriptor/list/") and section.startswith("/descriptor/list/")):
         return True
     return place.split("/")[3] == section.split("/")[3]
-
-
-def is_allowed(section: Section, at: str, allow: Iterable[str]) -> bool:
-    """Return whether `start.allow` names a place, or something above it, in any of its spellings."""
-    spellings = [_plain(text) for text in section.spellings(at)]
-    allowed = [_plain(text) for text in allow]
-    return any(text == entry or text.startswith(f"{entry}.") for text in spellings for entry in allowed)
-
-
-def _plain(text: str) -> str:
-    return text.strip().strip(".").replace("[", ".").replace("]", "")

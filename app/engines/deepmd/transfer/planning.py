@@ -1,22 +1,22 @@
 """The plan itself: every tensor of the new model, and every one of the base, gets its verb."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from app.engines.base import Base
 from app.engines.deepmd.base_layer import branch_of
 from app.engines.deepmd.transfer.fates import Fate, Pair
-from app.engines.deepmd.transfer.keys import is_allowed
 from app.engines.deepmd.transfer.names import SINGLE, Name
-from app.engines.deepmd.transfer.refusals import Deviation, refuse
-from app.engines.deepmd.transfer.sections import sections, submitted
+from app.engines.deepmd.transfer.refusals import WORDS
+from app.engines.deepmd.transfer.sections import sections
+from app.engines.transfer.assembly import assembled
+from app.engines.transfer.refusals import Deviation, is_accepted, refuse
+from app.engines.transfer.sections import submitted
 from app.wire.jobs import Origin, Start
 from app.wire.models import BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Problem
-from app.wire.transfer import ComponentShare, FunctionChange, PlannedTensor, TransferPlan
+from app.wire.transfer import FunctionChange, PlannedTensor, TransferPlan
 
 Json = Any
 
@@ -27,10 +27,12 @@ def plan(
     """Say what becomes of every tensor, or why that may not be. Pointers are into the submission."""
     work = _Work(start, base, _pairs(config, start, base))
     fates = [*work.of_the_new_model(inventory), *work.of_the_base()]
-    refused = [(fate.tensor, fate.deviation) for fate in fates if fate.deviation and not work.may_be(fate.deviation)]
-    problems = refuse(refused, origins, base.name, on_mismatch=start.on_mismatch) + work.conflicts
+    refused = [
+        (fate.tensor, fate.deviation) for fate in fates if fate.deviation and not is_accepted(fate.deviation, start)
+    ]
+    problems = refuse(refused, origins, start, base.name, WORDS) + work.conflicts
     problems += _preset_biases(work.pairs, origins)
-    return problems or _plan(start, base, [fate.tensor for fate in fates], work.function_changes(fates))
+    return problems or assembled(start, base, [fate.tensor for fate in fates], work.function_changes(fates))
 
 
 def _pairs(config: Mapping[str, Json], start: Start, base: Base) -> dict[str, Pair]:
@@ -166,16 +168,6 @@ class _Work:
             )
         )
 
-    def may_be(self, deviation: Deviation) -> bool:
-        """Return whether `start` lets a tensor be other than copied."""
-        if self.start.on_mismatch == "error":
-            return False
-        if deviation.kind != "layer":
-            return True
-        return bool(deviation.keys) and all(
-            is_allowed(deviation.section, at, self.start.allow) for at in deviation.keys
-        )
-
     def function_changes(self, fates: list[Fate]) -> list[FunctionChange]:
         """Return what changes the function of the same weights, shared sections once."""
         deviations = [fate.deviation for fate in fates if fate.deviation and fate.deviation.kind != "types"]
@@ -185,24 +177,3 @@ class _Work:
             for change in pair.function_changes(shaping):
                 found.setdefault(change.pointer, change)
         return list(found.values())
-
-
-def _plan(start: Start, base: Base, tensors: list[PlannedTensor], changes: list[FunctionChange]) -> TransferPlan:
-    trained = [tensor for tensor in tensors if tensor.is_parameter and tensor.verb != "unused"]
-    shares: dict[str, list[int]] = {}
-    for tensor in trained:
-        share = shares.setdefault(tensor.component, [0, 0])
-        share[0] += prod(tensor.shape)
-        share[1] += tensor.kept
-    components = [ComponentShare(component=name, parameters=n, kept=kept) for name, (n, kept) in sorted(shares.items())]
-    return TransferPlan(
-        base=base.name,
-        sha256=base.sha256,
-        mode=start.mode,
-        tensors=tensors,
-        components=[share for share in components if share.parameters],
-        parameters=sum(share.parameters for share in components),
-        kept=sum(share.kept for share in components),
-        counts=dict(Counter(tensor.verb for tensor in tensors)),
-        function_changes=changes,
-    )

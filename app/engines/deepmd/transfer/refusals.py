@@ -1,100 +1,10 @@
-"""What may not be: tensors that would not come from the base as they are, and which key is responsible."""
+"""What is said of tensors of a DeePMD model that may not start otherwise than as the base has them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
 
 from app.engines.deepmd.transfer.names import SINGLE, Name
-from app.engines.deepmd.transfer.sections import Section, submitted
-from app.engines.documents import dotted, short
-from app.wire.jobs import Origin
-from app.wire.models import TensorFacts
-from app.wire.problems import Problem
+from app.engines.transfer.refusals import Words
 from app.wire.transfer import PlannedTensor
-
-Json = Any
-Kind = Literal["types", "output", "layer"]
-"""Why a tensor is not copied: other types (or neighbour slots), an output layer of another shape, or anything else."""
-
-_SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """Why a tensor's numbers do not come from the base as they are."""
-
-    kind: Kind
-    section: Section
-    keys: tuple[str, ...]
-    """The keys responsible, as places in the model section."""
-    base_values: tuple[Json, ...]
-    counterpart: TensorFacts | None = None
-    """The base's tensor, of another shape; None: the base has none."""
-
-
-@dataclass
-class Refusal:
-    """All that one set of keys would cost."""
-
-    deviation: Deviation
-    tensors: list[tuple[PlannedTensor, Deviation]] = field(default_factory=list)
-
-
-def refuse(
-    deviations: Sequence[tuple[PlannedTensor, Deviation]],
-    origins: Mapping[str, Origin],
-    base: str,
-    *,
-    on_mismatch: Literal["error", "adapt"],
-) -> list[Problem]:
-    """Return one problem for each set of keys."""
-    refusals: dict[tuple[str, ...], Refusal] = {}
-    told = {deviation.counterpart.name for _, deviation in deviations if deviation.counterpart}
-    for tensor, deviation in deviations:
-        if tensor.verb == "unused" and tensor.name in told:
-            continue
-        places = tuple(deviation.section.pointer(at) for at in deviation.keys)
-        refusals.setdefault(places, Refusal(deviation)).tensors.append((tensor, deviation))
-    return [_problem(refusal, origins, base, adapts=on_mismatch == "adapt") for refusal in refusals.values()]
-
-
-def _problem(refusal: Refusal, origins: Mapping[str, Origin], base: str, *, adapts: bool) -> Problem:
-    deviation = refusal.deviation
-    section = deviation.section
-    places = [section.pointer(at) for at in deviation.keys]
-    written = [at for at in (submitted(origins, place) for place in places) if at]
-    return Problem(
-        code="transfer-mismatch",
-        message=f"{values(deviation, base)}. {_tensors(refusal, base)}",
-        pointer=written[0] if written else "/start/base",
-        hint=_hint(refusal, places, adapts=adapts),
-        allow=[dotted(place) for place in places] if adapts and deviation.kind == "layer" and places else None,
-    )
-
-
-def values(deviation: Deviation, base: str) -> str:
-    """Return the keys responsible and both values, in words."""
-    section, known = deviation.section, deviation.section.values
-    said = [
-        f"{section.name(at)} is {short(known.get(at))}, but {base} has {short(other)}"
-        for at, other in zip(deviation.keys, deviation.base_values, strict=True)
-    ]
-    return "; ".join(said) or f"the tensors of {base} are not those that its own model section describes"
-
-
-def _tensors(refusal: Refusal, base: str) -> str:
-    # A tensor that both models have says most: its two shapes.
-    tensors = sorted(refusal.tensors, key=lambda pair: pair[1].counterpart is None)
-    listed = ", ".join(_shapes(tensor, deviation, base) for tensor, deviation in tensors[:_SHOWN])
-    more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
-    count = "1 tensor" if len(tensors) == 1 else f"{len(tensors)} tensors"
-    return f"{count} would not be copied: {listed}{more}"
-
-
-def _shapes(tensor: PlannedTensor, deviation: Deviation, base: str) -> str:
-    known = tensor if tensor.verb == "unused" else deviation.counterpart
-    ours = "none" if tensor.verb == "unused" else tensor.shape
-    return f"{_short_name(tensor)} ({ours} here, {known.shape if known else 'none'} in {base})"
 
 
 def _short_name(tensor: PlannedTensor) -> str:
@@ -104,20 +14,14 @@ def _short_name(tensor: PlannedTensor) -> str:
     return path if name.branch == SINGLE else f"{name.branch}.{path}"
 
 
-def _hint(refusal: Refusal, places: Sequence[str], *, adapts: bool) -> str:
-    deviation = refusal.deviation
-    if deviation.kind != "layer":
-        return 'Write "on_mismatch": "adapt" under start: it lets what depends on the types, and output layers, differ.'
-    remedies = []
-    if places:
-        values = ", ".join(map(short, deviation.base_values))
-        remedies.append(f"write the base's {'value' if len(places) == 1 else 'values'} ({values})")
-        allow = ", ".join(f'"{dotted(place)}"' for place in places)
-        mode = "" if adapts else '"on_mismatch": "adapt" and '
-        remedies.append(f'accept new weights there with {mode}"allow": [{allow}] under start')
-    else:
-        remedies.append("register the base again from the file that DeePMD-kit wrote")
-    if all("fitting_net" in tensor.name for tensor, _ in refusal.tensors):
-        remedies.append('take a new fitting net: "fitting": "new" under start')
-    text = ", or ".join(remedies)
-    return text[0].upper() + text[1:] + "."
+def _remedies(tensors: Sequence[PlannedTensor]) -> list[str]:
+    is_fitting = all("fitting_net" in tensor.name for tensor in tensors)
+    return ['take a new fitting net: "fitting": "new" under start'] if is_fitting else []
+
+
+WORDS = Words(
+    adaptable="what depends on the types, and output layers,",
+    source="the file that DeePMD-kit wrote",
+    short_name=_short_name,
+    remedies=_remedies,
+)

@@ -11,13 +11,13 @@ from app.engines.base import Base, DatasetFacts
 from app.engines.deepmd import ENGINE
 from app.engines.deepmd.schema import defaults
 from app.engines.deepmd.tasks import expand
-from app.engines.documents import parts
 from app.engines.layers import Layer, merge
 from app.resolve import data_uses, resolve
 from app.wire.datasets import SystemSummary
 from app.wire.jobs import JobSubmit, Resolution
 from app.wire.models import BaseFacts, BranchFacts
 from app.wire.problems import Problem
+from tests.app.engines.cases import change, in_config
 
 DATA = Path(__file__).parents[3] / "engines" / "deepmd"
 ROOT_SEED = 42
@@ -121,30 +121,5 @@ def resolve_input(
             found[use.text] = facts
     answer = resolve(ENGINE, submit, datasets=found, root_seed=seed, known=list(known), base=source)
     if isinstance(answer, list):
-        return _in_config(answer)
-    return answer.model_copy(update={"warnings": _in_config(answer.warnings)})
-
-
-def _in_config(problems: list[Any]) -> list[Any]:
-    """Return problems whose pointers into the config are shown without `/config`, as the cases write them."""
-    return [item.model_copy(update={"pointer": (item.pointer or "").removeprefix("/config")}) for item in problems]
-
-
-def change(config: dict[str, Any], changes: dict[str, Any], removed: list[str]) -> dict[str, Any]:
-    """Return a config with values set and removed, by JSON pointer."""
-    config = deepcopy(config)
-    for at, value in changes.items():
-        holder, last = _holder(config, at)
-        holder[last] = value
-    for at in removed:
-        holder, last = _holder(config, at)
-        del holder[last]
-    return config
-
-
-def _holder(config: dict[str, Any], at: str) -> tuple[Any, Any]:
-    *path, last = parts(at)
-    holder: Any = config
-    for part in path:
-        holder = holder[int(part)] if isinstance(holder, list) else holder.setdefault(part, {})
-    return holder, int(last) if isinstance(holder, list) else last
+        return in_config(answer)
+    return answer.model_copy(update={"warnings": in_config(answer.warnings)})
