@@ -230,7 +230,13 @@ def file(
 def end(message: End, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> EndAnswer:
     """A worker proposes how the attempt ended; the answer is what the server made of it."""
     state = transitions.end(
-        session, attempt.id, message.outcome, step=message.step, cause=message.cause, settings=settings
+        session,
+        attempt.id,
+        message.outcome,
+        step=message.step,
+        total_steps=message.total_steps,
+        cause=message.cause,
+        settings=settings,
     )
     return EndAnswer.model_validate({"job_state": state})
 

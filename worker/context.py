@@ -17,7 +17,7 @@ class RunContext:
         self.root = run.root
         self.current_phase = "starting"
         self._run = run
-        self._step = 0
+        self._step = self._total_steps = 0
 
     def phase(self, name: str) -> None:
         """Say what happens now."""
@@ -25,10 +25,15 @@ class RunContext:
         print(f"{time.strftime('%H:%M:%S')} phase: {name}", flush=True)  # noqa: T201 - stdout is the log
         self.status(self._step)
 
+    def known(self, total_steps: int) -> None:
+        """Say how many steps there are, once that is known."""
+        self._total_steps = total_steps
+        self.status(self._step)
+
     def status(self, step: int, steps_per_s: float | None = None) -> None:
         """Say where the training stands; a few times a second at most, for this touches the disk."""
         self._step = step
-        status = Status(phase=self.current_phase, step=step, steps_per_s=steps_per_s)
+        status = Status(phase=self.current_phase, step=step, total_steps=self._total_steps, steps_per_s=steps_per_s)
         write_json(self._run.status, status, durable=False)
 
     def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:

@@ -64,7 +64,7 @@ class RunSpec(Message):
     seed: int
     seeds: dict[str, int]
     determinism: Determinism
-    total_steps: int
+    total_steps: int = Field(description="0: not known before the trainer has seen the data.")
     start: Start = Start()
     base: BaseSpec | None = None
     plan: TransferPlan | None = Field(default=None, description="What becomes of every tensor; goes with `base`.")
@@ -82,6 +82,7 @@ class Status(Message):
 
     phase: str
     step: int
+    total_steps: int = Field(default=0, description="0: not known yet.")
     steps_per_s: float | None = None
 
 

@@ -67,6 +67,7 @@ def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Pro
     outlet.phase("starting")
     level = determinism.apply(spec.determinism, spec.threads)
     trainer = _engine_trainer(spec)(spec, outlet)
+    _count(trainer, spec, outlet)
     write_json(directory.environment, environment.record(level))
     if spec.resume_step is not None:
         outlet.phase("restoring")
@@ -74,6 +75,15 @@ def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Pro
         assert progress.step == spec.resume_step, f"the checkpoint holds step {progress.step}, not {spec.resume_step}"
         outlet.status(progress.step)
     return trainer
+
+
+def _count(trainer: EngineTrainer, spec: RunSpec, outlet: RunContext) -> None:
+    """Say how many steps there are. What was known before, from the config or another execution, still has to hold."""
+    if spec.total_steps not in (0, trainer.total_steps):
+        message = f"The data make {trainer.total_steps} steps here, but the job has {spec.total_steps}."
+        hint = "Another version of a library may read them otherwise: compare what the job's executions ran on."
+        raise TrainingFailure("data", message, hint=hint)
+    outlet.known(trainer.total_steps)
 
 
 def _prepare_task(spec: RunSpec, directory: RunDir, outlet: RunContext) -> EngineTask:

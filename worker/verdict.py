@@ -21,6 +21,11 @@ _HINT_KILLED = (
 
 def judge(run: RunDir, exit_code: int | None, fate: Fate, start_step: int) -> End:
     """Return the end to propose for a trainer that is gone. `exit_code` None: nobody knows, its forkserver died."""
+    total_steps = status(run, "", start_step).total_steps
+    return _ended(run, exit_code, fate, start_step).model_copy(update={"total_steps": total_steps})
+
+
+def _ended(run: RunDir, exit_code: int | None, fate: Fate, start_step: int) -> End:
     result = _result(run)
     if result is not None:
         return _by_result(result, fate)
@@ -41,7 +46,8 @@ def status(run: RunDir, phase: str, step: int) -> Heartbeat:
         said = Status.model_validate_json(run.status.read_bytes())
     except (OSError, ValueError):
         return Heartbeat(phase=phase, step=step)
-    return Heartbeat(phase=said.phase, step=max(step, said.step), steps_per_s=said.steps_per_s)
+    step = max(step, said.step)
+    return Heartbeat(phase=said.phase, step=step, total_steps=said.total_steps, steps_per_s=said.steps_per_s)
 
 
 def disk_full(where: str, step: int | None = None) -> Cause:

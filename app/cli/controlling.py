@@ -67,7 +67,7 @@ def extend(job_id: int, body: dict[str, Any], *, follow: bool, as_json: bool) ->
             print_warnings(job.warnings)
             out().print(
                 f"Job [bold]{job.id}[/] {escape(job.name)} goes on from step {job.progress.step} of job {job_id} to "
-                f"{job.progress.total_steps}. It is {state(job.state)}.",
+                f"{job.progress.total_steps or 'its end'}. It is {state(job.state)}.",
                 soft_wrap=True,
             )
         if follow:

@@ -5,11 +5,11 @@ from typing import Any
 from rich.markup import escape
 
 from app.cli.api import Api, connect, view
-from app.cli.screen import ago, duration, out, print_json, quantity, size, state, table
+from app.cli.screen import ago, duration, out, print_json, quantity, size, standing, state, table
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
-from app.wire.jobs import AttemptView, CheckpointView, Exactness, JobDetail, JobFile, JobPage, JobView
+from app.wire.jobs import AttemptView, CheckpointView, Exactness, JobDetail, JobFile, JobPage, JobView, of_all
 
 
 def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
@@ -45,7 +45,7 @@ def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
 def _row(job: JobView) -> list[str]:
     latest = job.progress.latest
     errors = [quantity(key, latest[key]) if key in latest else "" for key in ("train/rmse_e", "train/rmse_f")]
-    share = f"{job.progress.step}/{job.progress.total_steps}"
+    share = standing(job.progress.step, job.progress.total_steps)
     return [str(job.id), escape(job.name), state(job.state), share, *errors, ago(job.created_at)]
 
 
@@ -68,9 +68,11 @@ def show_job(job_id: int, *, as_json: bool) -> None:
 
 def _facts(job: JobDetail) -> list[tuple[str, str]]:
     progress = job.progress
-    facts = [("progress", f"{progress.unit} {progress.step} of {progress.total_steps}")]
+    facts = [("progress", f"{progress.unit} {of_all(progress.step, progress.total_steps)}")]
     if job.state == "running":
         facts.append(("now", f"{escape(progress.phase or '')}, ETA {duration(progress.eta_s)}"))
+    if job.unserved:
+        facts.append(("waits", f"[yellow]no worker can take it now:[/] {escape(job.unserved)}"))
     if job.cause:
         facts.append(("cause", f"[red]{escape(job.cause.failure)}[/]: {escape(job.cause.message)}"))
         facts += [("", f"[cyan]→[/] {escape(job.cause.hint)}")] if job.cause.hint else []

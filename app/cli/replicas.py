@@ -8,7 +8,7 @@ from rich.markup import escape
 from app.cli.api import connect, view
 from app.cli.downloading import Remote, Target, fetch_all
 from app.cli.looking import pages
-from app.cli.screen import ago, interval, out, print_json, quantity, spread, state, table
+from app.cli.screen import ago, interval, out, print_json, quantity, spread, standing, state, table
 from app.wire.groups import GroupActed, GroupDetail, GroupPage, Summary
 from app.wire.jobs import JobState, JobView
 
@@ -28,7 +28,7 @@ def list_groups(*, limit: int, as_json: bool) -> None:
         return
     rows = table("group", "name", "replicas", "states", "slowest", "seed", "created", right=("group", "replicas"))
     for group in groups:
-        share = f"{group.step}/{group.total_steps}"
+        share = standing(group.step, group.total_steps)
         cells = [_states(group.states), share, str(group.seed), ago(group.created_at)]
         rows.add_row(str(group.id), escape(group.name), str(group.size), *cells)
     out().print(rows)
@@ -59,7 +59,7 @@ def show(group_id: int, *, as_json: bool) -> None:
 
 
 def _row(job: JobView) -> list[str]:
-    share = f"{job.progress.step}/{job.progress.total_steps}"
+    share = standing(job.progress.step, job.progress.total_steps)
     return [str(job.replica), str(job.id), state(job.state), share, str(job.seed)]
 
 

@@ -137,6 +137,11 @@ def interval(key: str, low: float, high: float) -> str:
     return f"{low * factor:.4g} … {high * factor:.4g}"
 
 
+def standing(step: int, total_steps: int) -> str:
+    """Return `400/1000`, or `400` while nobody knows yet how many steps there will be."""
+    return f"{step}/{total_steps}" if total_steps else str(step)
+
+
 def sparkline(values: Sequence[float | None], width: int = 24) -> str:
     """Return values as a row of bars on a logarithmic scale, which is how losses fall."""
     from math import log10

@@ -112,7 +112,7 @@ def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> No
     print_warnings(job.warnings, document)
     console = out()
     console.print(
-        f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {job.progress.total_steps} steps, seed {job.seed}."
+        f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {_amount(job.progress.total_steps)}, seed {job.seed}."
     )
     if job.weight_check and job.weight_check.twins:
         console.print(f"  {escape(job.weight_check.summary)}", soft_wrap=True)
@@ -200,8 +200,14 @@ def _print_check(check: Check, document: Document, *, explain: bool) -> None:
     out().print(f"{_in_words(check.hints)}, seed {check.seed}{roots}.", soft_wrap=True)
 
 
+def _amount(steps: int) -> str:
+    """Return how many steps there are; with epochs that shows when a worker has read the data."""
+    return f"{steps:,} steps" if steps else "as many steps as the data make"
+
+
 def _in_words(hints: CostHints) -> str:
-    parts = [f"{hints.steps:,} steps on {hints.frames:,} frames"]
+    what = f"{hints.entries:,} documents" if hints.entries else f"{hints.frames:,} frames"
+    parts = [f"{_amount(hints.steps)} on {what}"]
     parts += [f"{hints.parameters:,} parameters"] if hints.parameters is not None else []
     parts += [f"checkpoints of about {size(hints.checkpoint_bytes)}"] if hints.checkpoint_bytes is not None else []
     return ", ".join(parts)

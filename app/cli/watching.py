@@ -13,7 +13,7 @@ from rich.table import Table
 
 from app.cli.api import Api, connect, view
 from app.cli.failures import FAILED, UNREACHABLE, Failure
-from app.cli.screen import duration, err, out, print_json_line, quantity, sparkline, state
+from app.cli.screen import duration, err, out, print_json_line, quantity, sparkline, standing, state
 from app.wire.jobs import FINAL_STATES, JobDetail, JobView, Progress
 from app.wire.metrics import MetricSeries
 
@@ -132,7 +132,7 @@ def _line(job: JobView) -> str:
     if job.state == "running" and progress.phase:
         parts.append(progress.phase)
     if progress.step:
-        parts.append(f"{progress.unit} {progress.step}/{progress.total_steps}")
+        parts.append(f"{progress.unit} {standing(progress.step, progress.total_steps)}")
         parts += [f"{_short(key)} {quantity(key, value)}" for key, value in headline(progress.latest)]
     if job.state == "running" and progress.eta_s is not None:
         parts.append(f"ETA {duration(progress.eta_s)}")
@@ -197,9 +197,10 @@ def _phase(job: JobView) -> str:
 
 def _bar(progress: Progress) -> RenderableType:
     row = Table.grid(padding=(0, 2, 0, 0))
-    total = max(progress.total_steps, 1)
     speed = f"{progress.steps_per_s:.1f} {progress.unit}s/s" if progress.steps_per_s else ""
     remaining = f"ETA {duration(progress.eta_s)}" if progress.eta_s else ""
-    count = f"{progress.unit} {progress.step}/{progress.total_steps}"
-    row.add_row("", ProgressBar(total=total, completed=progress.step, width=36), count, speed, remaining)
+    count = f"{progress.unit} {standing(progress.step, progress.total_steps)}"
+    total = progress.total_steps or (None if progress.phase else 1)  # a bar without a total moves to and fro
+    bar = ProgressBar(total=total, completed=progress.step, width=36)
+    row.add_row("", bar, count, speed, remaining)
     return row

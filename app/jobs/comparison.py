@@ -23,7 +23,7 @@ from app.wire.comparison import (
     Side,
     UnevenMetric,
 )
-from app.wire.jobs import FINAL_STATES, Verdict
+from app.wire.jobs import FINAL_STATES, Verdict, of_all
 
 Stream = Iterator[Series]
 Read = Callable[[str], Stream]
@@ -293,7 +293,7 @@ def _nothing_in_words(left: Side, right: Side) -> str:
 
 
 def _end_in_words(side: Side) -> str:
-    return f"job {side.job} {side.state} at step {side.step:,} of {side.total_steps:,}"
+    return f"job {side.job} {side.state} at step {of_all(side.step, side.total_steps, ',')}"
 
 
 def _counted(number: int, what: str) -> str:

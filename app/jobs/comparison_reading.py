@@ -58,7 +58,7 @@ def compare(session: Session, left_id: int, right_id: int) -> Comparison:
         fingerprint=fingerprint,
         generators=generators,
         config=provenance.diff(left.job, right.job).values,
-        spec=pure.differing(left.spec(), right.spec()),
+        spec=pure.differing(*_specs(left, right)),
         environment=_environments(left, right, divergence.step if divergence else None),
         moves=[*_moves(left), *_moves(right)],
     )
@@ -177,6 +177,15 @@ class Run:
             },
             "total_steps": job.total_steps,
         }
+
+
+def _specs(left: Run, right: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the specs of two jobs, without the number of steps where only one of them has found it out."""
+    specs = left.spec(), right.spec()
+    if not all(spec["total_steps"] for spec in specs):
+        for spec in specs:
+            del spec["total_steps"]
+    return specs
 
 
 def _within(span: Span) -> Within:

@@ -77,9 +77,10 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
     if begin.kind != "checkpoint":
         message = f"job {job_id} has no good checkpoint to go on from"
         raise Conflict(message, code="no-checkpoint", hint=f"Submit it again: `cairn clone {job_id}`.")
-    if wanted.steps <= job.total_steps:
-        message = f"job {job_id} is a training of {job.total_steps} steps, so it cannot be extended to {wanted.steps}"
-        hint = f"Ask for more than {job.total_steps}; steps are counted from the very beginning."
+    done = max(job.total_steps, begin.step)
+    if wanted.steps <= done:
+        message = f"job {job_id} is a training of {done} steps, so it cannot be extended to {wanted.steps}"
+        hint = f"Ask for more than {done}; steps are counted from the very beginning."
         raise Invalid([Problem(code="out-of-range", message=message, pointer="/steps", hint=hint)])
     return {
         "config": find_engine(job.engine).longer(wanted.steps),

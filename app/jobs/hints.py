@@ -22,9 +22,11 @@ def hints(
     """Return what a job takes; parameters and sizes only when its tensors are known."""
     own = [tensor for tensor in inventory.tensors if tensor.alias_of is None] if inventory else []
     trained = [tensor for tensor in own if tensor.is_parameter]
+    used = {f"{one.name}@{one.version}": one for one in datasets}
     return CostHints(
         steps=resolution.total_steps,
-        frames=_frames(engine, kind, resolution, {f"{one.name}@{one.version}": one for one in datasets}),
+        frames=_frames(engine, kind, resolution, used),
+        entries=_entries(engine, kind, resolution, used),
         parameters=sum(math.prod(tensor.shape) for tensor in trained) if _is_known(trained) else None,
         checkpoint_bytes=_bytes(own) + ADAM_COPIES * _bytes(trained) if _is_known(own) else None,
     )
@@ -42,6 +44,17 @@ def _frames(engine: Engine, kind: str, resolution: Resolution, datasets: Mapping
         if use.ref is not None and not use.validates:
             systems = datasets[f"{use.ref.name}@{use.ref.version}"].systems
             total += sum(one.frames for one in systems if use.ref.system in (None, one.name))
+    return total
+
+
+def _entries(engine: Engine, kind: str, resolution: Resolution, datasets: Mapping[str, DatasetFacts]) -> int:
+    """Count the documents or conversations that are learned from."""
+    total = 0
+    for use in tasks.data_uses(engine, kind, resolution.config):
+        text = datasets[f"{use.ref.name}@{use.ref.version}"].text if use.ref and not use.validates else None
+        total += sum(
+            file.entries for file in (text.files if text else ()) if use.ref and use.ref.system in (None, file.name)
+        )
     return total
 
 

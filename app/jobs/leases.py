@@ -37,15 +37,18 @@ def heartbeat(session: Session, attempt: AttemptIdentity, beat: Heartbeat, setti
     """Renew the lease, note where the attempt stands, and say whether it shall stop."""
     hold(session, attempt, settings)
     job = session.execute(
-        select(Job.state, Job.stop_how, Job.stop_reason, Job.phase, Job.step, Job.steps_per_s).where(
+        select(Job.state, Job.stop_how, Job.stop_reason, Job.phase, Job.step, Job.total_steps, Job.steps_per_s).where(
             Job.id == attempt.job_id
         )
     ).one()
-    if (job.phase, job.step, job.steps_per_s) != (beat.phase, beat.step, beat.steps_per_s):
+    # Once known, the number of steps stays: what another execution says is looked at when it ends.
+    stands = {"phase": beat.phase, "step": beat.step, "total_steps": job.total_steps or beat.total_steps}
+    stands |= {"steps_per_s": beat.steps_per_s}
+    if any(getattr(job, name) != value for name, value in stands.items()):
         session.execute(
             update(Job)
             .where(Job.id == attempt.job_id, Job.attempt == attempt.number)
-            .values(phase=beat.phase, step=beat.step, steps_per_s=beat.steps_per_s, version=Job.version + 1)
+            .values(**stands, version=Job.version + 1)
             .execution_options(synchronize_session=False)
         )
     if job.phase != beat.phase:

@@ -26,6 +26,7 @@ class Ending:
     outcome: Outcome
     step: int
     total_steps: int
+    """What is known of the job; 0: its trainer never said."""
     unit: str
     """What a step is: `step`, `frame`."""
     saved: int
@@ -39,6 +40,8 @@ class Ending:
     Those before somebody resumed or retried the job are forgotten.
     """
     max_attempts: int
+    counted: int = 0
+    """Steps that there are for this execution's trainer; 0: it did not say."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def decide(ending: Ending) -> Verdict:
 
 def all_steps_done(ending: Ending) -> Verdict | None:
     """The work is done, even when a cancellation came at the last moment."""
-    if ending.outcome == "completed" and ending.step >= ending.total_steps:
+    if ending.outcome == "completed" and ending.step >= ending.total_steps > 0 and not _miscounted(ending):
         return Verdict("completed", "completed", f"completed after {ending.step} {ending.unit}s")
     return None
 
@@ -68,9 +71,12 @@ def done_too_early(ending: Ending) -> Verdict | None:
     """A trainer that says it is done before the last step is wrong; nobody may take its model for a finished one."""
     if ending.outcome != "completed":
         return None
+    of = f"of {ending.total_steps}" if ending.total_steps else f"without saying how many {ending.unit}s there are"
+    if _miscounted(ending):
+        of = f"of {ending.counted}, but the job has {ending.total_steps}"
     cause = Cause(
         failure="protocol",
-        message=f"the trainer said it was done at {ending.unit} {ending.step} of {ending.total_steps}",
+        message=f"the trainer said it was done at {ending.unit} {ending.step} {of}",
         step=ending.step,
         hint="Worker and server may be of different versions.",
     )
@@ -140,6 +146,11 @@ RULES: tuple[Callable[[Ending], Verdict | None], ...] = (
     worker_had_to_go,
     try_again,
 )
+
+
+def _miscounted(ending: Ending) -> bool:
+    """Return whether this execution had another number of steps than the job."""
+    return ending.counted not in (0, ending.total_steps)
 
 
 def _counts(ending: Ending) -> bool:

@@ -165,7 +165,7 @@ def _fields(job: Job) -> dict[str, object]:
 
 def progress(job: Job) -> Progress:
     """Return where a job stands, with the time left at its present speed."""
-    eta_s = (job.total_steps - job.step) / job.steps_per_s if job.steps_per_s else None
+    eta_s = (job.total_steps - job.step) / job.steps_per_s if job.steps_per_s and job.total_steps else None
     return Progress(
         step=job.step,
         total_steps=job.total_steps,

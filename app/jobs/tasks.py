@@ -52,7 +52,8 @@ def unit(job: Job) -> str:
 def amount(job: Job) -> str:
     """Return in words what is to be done, and from which seed, if anything is drawn: `10 frames`."""
     seed = f", seed {job.seed}" if job.seeds or job.kind == "train" else ""
-    return f"{job.total_steps} {unit(job)}s{seed}"
+    steps = f"{job.total_steps} {unit(job)}s" if job.total_steps else f"as many {unit(job)}s as the data make"
+    return f"{steps}{seed}"
 
 
 def file_stem(engine: Engine, kind: str, name: str, config: Mapping[str, Any], seed: int, digest: str) -> str:

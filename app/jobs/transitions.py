@@ -57,7 +57,7 @@ def hold(session: Session, job: Job) -> None:
     session.add(job)
     session.flush()
     words = "waits for a worker to list its model's tensors"
-    tell(session, job.id, "submitted", f"submitted: {job.total_steps} steps, seed {job.seed}; {words}")
+    tell(session, job.id, "submitted", f"submitted: {tasks.amount(job)}; {words}")
 
 
 def pass_check(session: Session, job_id: int, plan: TransferPlan) -> bool:
@@ -156,9 +156,18 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
 
 
 def end(
-    session: Session, attempt_id: int, outcome: Outcome, *, step: int, cause: Cause | None, settings: Settings
+    session: Session,
+    attempt_id: int,
+    outcome: Outcome,
+    *,
+    step: int,
+    total_steps: int = 0,
+    cause: Cause | None,
+    settings: Settings,
 ) -> str:
     """End a running attempt as proposed, decide what becomes of its job, and return the job's new state.
+
+    `total_steps` is what its trainer counted, 0 when it did not.
 
     Raises:
         Conflict: `attempt-superseded`: the attempt is not running any more.
@@ -171,7 +180,8 @@ def end(
     ending = Ending(
         outcome=outcome,
         step=step,
-        total_steps=job.total_steps,
+        total_steps=job.total_steps or total_steps,
+        counted=total_steps,
         unit=tasks.unit(job),
         saved=newest,
         stopping_for=_stopping_for(job),
@@ -188,7 +198,7 @@ def end(
 
 
 def _conclude(session: Session, job: Job, number: int, verdict: Verdict, ending: Ending, newest: int) -> None:
-    values: dict[str, Any] = dict(IDLE)
+    values: dict[str, Any] = IDLE | {"total_steps": ending.total_steps}
     if verdict.job == "queued":
         values |= {"queued_at": now(), "step": newest} | _when(verdict.pause_s)
     elif verdict.job == "paused":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.errors import Conflict
-from app.wire.jobs import JobState, OnExisting, TwinFile, WeightCheck
+from app.wire.jobs import JobState, OnExisting, TwinFile, WeightCheck, of_all
 
 Role = Literal["completed", "live", "paused", "interrupted"]
 
@@ -39,7 +39,7 @@ class Twin:
     def words(self) -> str:
         """The job and where it stands: `job 17, failed at step 4200 of 10000`."""
         where = "after" if self.state == "completed" else "at"
-        return f"job {self.job}, {self.state} {where} step {self.step} of {self.total_steps}"
+        return f"job {self.job}, {self.state} {where} step {of_all(self.step, self.total_steps)}"
 
 
 def decide(identity: str, policy: OnExisting | None, twins: Sequence[Twin]) -> WeightCheck:

@@ -96,7 +96,7 @@ class Side(View):
     name: str
     state: JobState
     step: int
-    total_steps: int
+    total_steps: int = Field(description="0: not known before a worker has seen the data.")
 
 
 class Comparison(View):

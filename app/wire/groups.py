@@ -19,7 +19,7 @@ class GroupView(View):
     created_at: datetime
     states: dict[JobState, int] = Field(description="How many of its jobs are in each state.")
     step: int = Field(description="Smallest step of its jobs.")
-    total_steps: int
+    total_steps: int = Field(description="Of a job; 0: not known before a worker has seen the data.")
 
 
 class Summary(View):

@@ -149,8 +149,9 @@ class Resolution(View):
 class CostHints(View):
     """What a training will take, as far as its config tells."""
 
-    steps: int
-    frames: int = Field(description="Of all training data.")
+    steps: int = Field(description="0: not known before a worker has seen the data.")
+    frames: int = Field(description="Of all training data that are atoms.")
+    entries: int = Field(default=0, description="Documents or conversations of all training data that are text.")
     parameters: int | None = Field(default=None, description="Trainable; None until a worker has listed them.")
     checkpoint_bytes: int | None = Field(default=None, description="Estimated size of one checkpoint.")
 
@@ -196,11 +197,16 @@ class Check(Resolution):
     )
 
 
+def of_all(step: int, total_steps: int, form: str = "") -> str:
+    """Return `4200 of 10000`, or `4200` while nobody knows yet how many there will be. `form` is of each number."""
+    return f"{step:{form}} of {total_steps:{form}}" if total_steps else f"{step:{form}}"
+
+
 class Progress(View):
     """Where a job stands."""
 
     step: int = 0
-    total_steps: int = 0
+    total_steps: int = Field(default=0, description="0: not known before a worker has seen the data.")
     unit: str = Field(default="step", description="What a step is: `frame` for a model deviation.")
     phase: str | None = Field(default=None, description="What the trainer does now: fetching, statistics, training, …")
     steps_per_s: float | None = None

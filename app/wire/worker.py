@@ -156,7 +156,8 @@ class Claim(View):
     seed: int
     seeds: dict[str, int]
     determinism: Determinism
-    total_steps: int
+    total_steps: int = Field(description="0: not known before the trainer has seen the data.")
+    ranks: int = Field(default=1, description="Processes that train together, each in a slot of its own.")
     start: Start
     base: BaseGrant | None = Field(
         default=None, description="Needed as long as there is no checkpoint of the job's own to go on from."
@@ -177,6 +178,7 @@ class Heartbeat(Message):
 
     phase: str
     step: int
+    total_steps: int = Field(default=0, ge=0, lt=2**53, description="As the trainer knows them; 0: not known yet.")
     steps_per_s: float | None = None
 
 
@@ -260,6 +262,7 @@ class End(Message):
 
     outcome: Literal["completed", "failed", "stopped", "interrupted"]
     step: int
+    total_steps: int = Field(default=0, ge=0, lt=2**53, description="As the trainer knows them; 0: not known yet.")
     cause: Cause | None = None
 
 

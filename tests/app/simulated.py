@@ -55,8 +55,10 @@ class SimulatedAttempt:
         headers = {"Authorization": f"Bearer {self.claim['token']}"} | arguments.pop("headers", {})
         return self.client.request(method, path, headers=headers, **arguments)
 
-    def heartbeat(self, step: int = 0, phase: str = "training", steps_per_s: float | None = 10.0) -> httpx.Response:
-        body = {"phase": phase, "step": step, "steps_per_s": steps_per_s}
+    def heartbeat(
+        self, step: int = 0, phase: str = "training", steps_per_s: float | None = 10.0, total_steps: int = 0
+    ) -> httpx.Response:
+        body = {"phase": phase, "step": step, "total_steps": total_steps, "steps_per_s": steps_per_s}
         return self.send("POST", f"{self.path}/heartbeat", json=body)
 
     def metrics(self, seq: int, steps: list[int], **columns: list[float | None]) -> httpx.Response:
@@ -94,9 +96,10 @@ class SimulatedAttempt:
         body |= {"generators": generators} if generators else {}
         return self.send("POST", f"{self.path}/checkpoints", json=body)
 
-    def end(self, outcome: str, step: int, failure: str | None = None) -> httpx.Response:
+    def end(self, outcome: str, step: int, failure: str | None = None, total_steps: int = 0) -> httpx.Response:
         cause = {"failure": failure, "message": f"it was {failure}", "step": step} if failure else None
-        return self.send("POST", f"{self.path}/end", json={"outcome": outcome, "step": step, "cause": cause})
+        body = {"outcome": outcome, "step": step, "total_steps": total_steps, "cause": cause}
+        return self.send("POST", f"{self.path}/end", json=body)
 
 
 @dataclass

@@ -37,6 +37,7 @@ class EngineTrainer(Protocol):
     """
 
     total_steps: int
+    """What the spec says; where that is 0, a function of the resolved config and the data."""
     checkpoint_every: int
     validate_every: int
     """0: never."""

@@ -31,6 +31,10 @@ ENDING = Ending(
     [
         ({"outcome": "completed", "step": 1000}, "completed", "completed"),
         ({"outcome": "completed"}, "failed", "failed"),
+        ({"outcome": "completed", "step": 1000, "counted": 1000}, "completed", "completed"),
+        ({"outcome": "completed", "step": 1100, "counted": 1100}, "failed", "failed"),
+        ({"outcome": "completed", "step": 1000, "total_steps": 0}, "failed", "failed"),
+        ({"outcome": "stopped", "stopping_for": "pause", "total_steps": 0}, "interrupted", "paused"),
         ({"outcome": "failed", "cause": NON_FINITE}, "failed", "failed"),
         ({"outcome": "failed"}, "failed", "failed"),
         ({"outcome": "failed", "cause": KILLED}, "failed", "queued"),

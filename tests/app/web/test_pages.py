@@ -568,6 +568,18 @@ def test_a_job_that_trains_nothing_is_not_offered_more_steps_or_a_copy() -> None
     assert "Model deviation" in html
 
 
+def test_of_a_job_whose_steps_nobody_knows_yet_those_done_are_shown() -> None:
+    page = EXAMPLES[JobOverviewPage]
+    assert isinstance(page, JobOverviewPage)
+    job = JOB.model_copy(update={"progress": Progress(step=1234, phase="training", latest={})})
+    html = rendered(dataclasses.replace(page, job=job))
+    assert '<progress class="running" aria-label="1,234 steps, of how many is not known yet"></progress>' in html
+    assert "/ 0" not in html
+    hints = CostHints(steps=0, frames=0, entries=7)
+    part = dataclasses.replace(CHECK_PART, check=CHECK.model_copy(update={"hints": hints}))
+    assert "as many as the data make" in render.rendered(part)
+
+
 def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
     page = EXAMPLES[JobOverviewPage]
     assert isinstance(page, JobOverviewPage)

@@ -43,7 +43,8 @@ export async function twinChoices(problem: Problem, choose: (choice: OnExisting)
     return h("li", {}, button, h("span", { class: "small" }, words));
   });
   const { id, name, state, progress } = job ?? { id: 0, name: "", state: "", progress: { step: 0, total_steps: 0 } };
-  const where = `, ${state} at step ${progress.step.toLocaleString("en")} of ${progress.total_steps.toLocaleString("en")}`;
+  const of = progress.total_steps ? ` of ${progress.total_steps.toLocaleString("en")}` : "";
+  const where = `, ${state} at step ${progress.step.toLocaleString("en")}${of}`;
   return h(
     "div",
     { class: "twin", role: "alert" },
