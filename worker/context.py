@@ -58,3 +58,9 @@ class RunContext:
     def keep(self, kind: str, key: str, data: bytes) -> None:
         """Keep an artifact for every later job whose key is the same."""
         write_atomically(self._run.artifacts_out / f"{kind}-{key}", data)
+
+    def keep_file(self, kind: str, key: str, path: Path) -> None:
+        """Keep a file below the run directory as an artifact; it is moved, whatever its size."""
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(self._run.artifacts_out / f"{kind}-{key}")

@@ -66,6 +66,8 @@ def _link_dataset(
 
 def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run: RunDir) -> None:
     for file in grant.files:
+        if file.role == "export":
+            continue  # the same weights in less precision: nothing goes on from those
         try:
             with cache.blob(api, file.sha256) as path:
                 _link_or_copy(path, run.resume / file.name)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
@@ -109,3 +110,11 @@ def _identity(matrix: torch.Tensor) -> torch.Tensor:
     if columns == rows:
         return eye
     return torch.cat([eye, eye], dim=1) if columns == 2 * rows else torch.zeros_like(matrix)
+
+
+def summary(plan: TransferPlan) -> tuple[str, Mapping[str, Any]]:
+    """Return what a plan did, for the timeline, and the same as data."""
+    counts = ", ".join(f"{count} {verb}" for verb, count in plan.counts.items())
+    share = 100.0 * plan.kept / plan.parameters if plan.parameters else 0.0
+    message = f"From {plan.base}: {counts} tensors; {share:.3g} % of {plan.parameters} parameters kept."
+    return message, {"base": plan.base, "counts": plan.counts, "parameters": plan.parameters, "kept": plan.kept}

@@ -351,7 +351,9 @@ class CheckpointFile(View):
     """One file of a checkpoint."""
 
     name: str
-    role: Literal["checkpoint", "state"] = Field(description="checkpoint: the engine's own file, usable elsewhere.")
+    role: Literal["checkpoint", "state", "export"] = Field(
+        description="checkpoint: the engine's own file, which a training goes on from. export: its weights for other programs."
+    )
     sha256: Sha256
     md5: Md5
     size: int

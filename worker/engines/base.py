@@ -26,6 +26,9 @@ class Context(Protocol):
     def keep(self, kind: str, key: str, data: bytes) -> None:
         """Keep an artifact for every later job whose key is the same."""
 
+    def keep_file(self, kind: str, key: str, path: Path) -> None:
+        """Keep a file below the run directory as an artifact; it is moved, whatever its size."""
+
     def publish(self, path: Path) -> None:
         """Hand over a finished file below the run directory: under its own name it becomes the job's."""
 

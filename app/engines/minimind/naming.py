@@ -35,9 +35,10 @@ def file_stem(job_name: str, config: Mapping[str, Json], seed: int, digest: str)
 def artifact_keys(config: Mapping[str, Json], dataset_digests: Mapping[str, str]) -> dict[str, str]:
     """Return the key of `tokenizer` (where it is trained), of `tokens`, and of `validation_tokens` where there are any.
 
-    They depend on the training data by content, not on the model, a seed, or what is set aside of the data.
+    They depend on the data by content and on what share of it is set aside, not on the model or a seed.
     """
-    data = config["data"]
+    data, fraction = config["data"], config["data"]["validation_fraction"]
+    trained, validated = (_content(data[section], dataset_digests) for section in ("train", "validation"))
     keys = {}
     if config["tokenizer"]["source"] == "train":
         keys["tokenizer"] = _digest({
@@ -45,17 +46,18 @@ def artifact_keys(config: Mapping[str, Json], dataset_digests: Mapping[str, str]
             "library": f"tokenizers {version('tokenizers')}",
             "stage": config["stage"],
             "vocab_size": config["model"]["vocab_size"],
-            "data": _content(data["train"], dataset_digests),
+            "data": trained,
         })  # fmt: skip
     common = {
         "rule": TOKENS_RULE,
         "tokenizer": keys.get("tokenizer") or config["tokenizer"]["digest"],
         "stage": config["stage"],
         "max_seq_len": config["training"]["max_seq_len"],
+        "set_aside": [fraction, trained] if fraction else None,
     }
-    for kind, section in (("tokens", "train"), ("validation_tokens", "validation")):
-        if data[section]:
-            keys[kind] = _digest({**common, "kind": kind, "data": _content(data[section], dataset_digests)})
+    keys["tokens"] = _digest({**common, "kind": "tokens", "data": trained})
+    if validated or fraction:
+        keys["validation_tokens"] = _digest({**common, "kind": "validation_tokens", "data": validated})
     return keys
 
 

@@ -25,6 +25,7 @@ from worker.engines.deepmd.data import TaskData
 from worker.engines.deepmd.sampler import Draws
 from worker.failures import TrainingFailure, is_out_of_memory
 from worker.rundir import BaseSpec, RunDir, RunSpec
+from worker.transfer import summary
 
 Metrics = dict[str, SupportsFloat]
 
@@ -166,7 +167,7 @@ class DeepmdTrainer:
         self._tell_fingerprint(trainer, "init", "Weights by the job's own seeds, before the transfer.")
         self._context.phase("transfer")
         done = transfer.start_from(plan, self._run.base / base.file_name, trainer, self._config)
-        self._context.event("transfer", *transfer.in_words(done))
+        self._context.event("transfer", *summary(done))
         self._tell_fingerprint(trainer, "transfer", f"Weights after the transfer from {plan.base}.")
         return trainer
 

@@ -1,6 +1,5 @@
 """Starts a DeePMD model from a base: carries the transfer plan out, loads strictly, refits the output bias."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +88,3 @@ def _refit(plan: TransferPlan, trainer: Trainer) -> None:
 def models(trainer: Trainer) -> dict[str, Any]:
     """Return DeePMD's models by task."""
     return dict(trainer.model) if trainer.multi_task else {SINGLE_TASK: trainer.model}
-
-
-def in_words(plan: TransferPlan) -> tuple[str, Mapping[str, Any]]:
-    """Return what a plan did, for the timeline, and the same as data."""
-    counts = ", ".join(f"{count} {verb}" for verb, count in plan.counts.items())
-    share = 100.0 * plan.kept / plan.parameters if plan.parameters else 0.0
-    message = f"From {plan.base}: {counts} tensors; {share:.3g} % of {plan.parameters} parameters kept."
-    return message, {"base": plan.base, "counts": plan.counts, "parameters": plan.parameters, "kept": plan.kept}

@@ -1,0 +1,82 @@
+"""Documents into rows of equal length, with as little padding as may be. The order of documents decides everything."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Piece = tuple[Array, Array]
+"""Tokens, and a flag byte for each."""
+
+START, COUNTS = 1, 2
+"""START: a document, or what a row has of it, begins here. COUNTS: the token is to be learned."""
+
+_OPEN_ROWS = 256
+
+
+def end_to_end(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Piece]:
+    """Yield rows of documents one after the other; what does not fit goes on in the next row, as one of its own.
+
+    Only the last row has padding.
+    """
+    row = _Row(row_length, pad)
+    for tokens, flags in pieces:
+        done = 0
+        while done < len(tokens):
+            done += row.put(tokens[done:], flags[done:])
+            if not row.room:
+                yield row.filled()
+                row = _Row(row_length, pad)
+    if row.room < row_length:
+        yield row.filled()
+
+
+def first_fit(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Piece]:
+    """Yield rows of whole documents: each goes into the first row that has room for it.
+
+    So many rows are open at a time; then the fullest is closed. No piece may be longer than a row.
+    """
+    rows: list[_Row] = []
+    rooms = np.empty(0, dtype=np.int64)
+    for tokens, flags in pieces:
+        fits = np.flatnonzero(rooms >= len(tokens))
+        place = int(fits[0]) if fits.size else len(rows)
+        if place == len(rows):
+            rows.append(_Row(row_length, pad))
+            rooms = np.append(rooms, row_length)
+        rows[place].put(tokens, flags)
+        rooms[place] = rows[place].room
+        if len(rows) > _OPEN_ROWS or not rooms[place]:
+            closed = int(np.argmin(rooms))
+            yield rows.pop(closed).filled()
+            rooms = np.delete(rooms, closed)
+    for row in rows:
+        yield row.filled()
+
+
+class _Row:
+    """A row that is being filled."""
+
+    def __init__(self, length: int, pad: int) -> None:
+        self._tokens = np.full(length, pad, dtype=np.uint32)
+        self._flags = np.zeros(length, dtype=np.uint8)
+        self.room = length
+
+    def put(self, tokens: Array, flags: Array) -> int:
+        """Add as many tokens of a document as there is room for, and return how many."""
+        start = len(self._tokens) - self.room
+        count = min(len(tokens), self.room)
+        self._tokens[start : start + count] = tokens[:count]
+        self._flags[start : start + count] = flags[:count]
+        # Nothing stands before it in this row: it is no document's continuation, and cannot be predicted.
+        self._flags[start] = START
+        self.room -= count
+        return count
+
+    def filled(self) -> Piece:
+        """Return the row; its padding is a document of its own."""
+        if self.room:
+            self._flags[-self.room] = START
+        return self._tokens, self._flags
