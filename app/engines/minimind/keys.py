@@ -34,16 +34,20 @@ class Key:
     below: float | None = None
     choices: tuple[str, ...] = ()
     nullable: bool = False
+    is_derived: bool = False
+    """Left out, or null, it follows from other values; it has no default then."""
     length: int | None = None
     """Of a list of numbers."""
 
 
 def _size(default: Json, doc: str, high: float = _MANY, low: float = 1) -> Key:
-    return Key("integer", default, doc, low=low, high=high, nullable=default is None)
+    is_derived = default is None
+    return Key("integer", default, doc, low=low, high=high, nullable=is_derived, is_derived=is_derived)
 
 
 def _seed(doc: str) -> Key:
-    return Key("integer", None, f"{doc} Left out: derived from the job's seed.", low=0, high=MAX_SEED, nullable=True)
+    doc = f"{doc} Left out: derived from the job's seed."
+    return Key("integer", None, doc, low=0, high=MAX_SEED, nullable=True, is_derived=True)
 
 
 def _data(doc: str) -> Key:
@@ -89,13 +93,13 @@ KEYS: Mapping[str, Key] = {
         "text", "train", "train: byte-level BPE of vocab_size tokens, made of the training data. base: the base "
         "model's. dataset:NAME: a tokenizer.json that was added as a dataset.",
     ),
-    "/tokenizer/digest": Key("text", None, "SHA-256 of a tokenizer that is there; filled in.", nullable=True),
+    "/tokenizer/digest": Key("text", None, "SHA-256 of a tokenizer that is there; filled in.", nullable=True, is_derived=True),
     "/data/train": _data("What is trained on."),
     "/data/validation": _data("What is only measured on."),
     "/data/validation_fraction": Key(
         "number", 0.0, "Share of the training data that is set aside for validation instead.", low=0, below=1
     ),
-    "/data/seed": _seed("Decides the order of the data, and what is set aside."),
+    "/data/seed": _seed("Decides the order of the data."),
     "/training/epochs": _size(2, "How often all training data are gone through.", 10**6),
     "/training/max_steps": Key(
         "integer", None, "Number of steps, each one batch; takes the place of epochs.", low=1, high=_MAX_STEPS,
@@ -132,19 +136,28 @@ OF_SFT: Mapping[str, Json] = {
 """Defaults of stage sft that are others (MiniMind's `train_full_sft.py`)."""
 
 MODEL_DEFAULTS: Mapping[str, Json] = {
-    at.removeprefix("/model/"): key.default for at, key in KEYS.items() if at.startswith("/model/")
+    at.removeprefix("/model/"): key.default
+    for at, key in KEYS.items()
+    if at.startswith("/model/") and not key.is_derived
 }
+"""Of a model section, without what is derived (`app.engines.minimind.model.completed`)."""
 
 
 def defaults(stage: str) -> dict[str, Json]:
-    """Return the default of every key, for a stage, as a config; null where it is derived."""
+    """Return the default of every key that has one, for a stage, as a config."""
+    special = OF_SFT if stage == "sft" else {}
+    return nested({at: special.get(at, key.default) for at, key in KEYS.items() if not key.is_derived})
+
+
+def nested(values: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a config of values by place, in the order of the keys."""
     document: dict[str, Json] = {}
-    for at, key in KEYS.items():
+    for at in sorted(values, key=list(KEYS).index):
         *path, last = parts(at)
         section = document
         for part in path:
             section = section.setdefault(part, {})
-        section[last] = OF_SFT.get(at, key.default) if stage == "sft" else key.default
+        section[last] = values[at]
     return document
 
 
