@@ -52,12 +52,12 @@ async def receive_upload(request: Request, store: BlobStore, what: str) -> Async
             incoming = stack.enter_context(store.receive(upload_limit(request)))
             await fill(incoming, request.stream())
         incoming.finish()
-        yield Upload(fields["name"], fields.get("engine", "deepmd"), file_name, incoming, fields)
+        yield Upload(fields["name"], fields.get("engine") or registry.of_file(file_name), file_name, incoming, fields)
 
 
 def _check(fields: Mapping[str, str], what: str) -> None:
     problems = []
-    engine = fields.get("engine", "deepmd")
+    engine = fields.get("engine") or registry.FIRST
     try:
         _NAME.validate_python(fields.get("name"))
     except ValidationError:
@@ -74,7 +74,7 @@ def body_schema(**fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return what OpenAPI says of such an upload, with more fields than its name and engine."""
     properties = {
         "name": {"type": "string", "pattern": NAME_PATTERN},
-        "engine": {"type": "string", "default": "deepmd"},
+        "engine": {"type": "string", "description": "Left out: by the file's name, else the first."},
         **fields,
         "file": {"type": "string", "format": "binary"},
     }

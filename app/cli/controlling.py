@@ -90,7 +90,7 @@ def clone(
 
 def _submission(job: dict[str, Any]) -> dict[str, Any]:
     """Return what was submitted for a job; of a group's replica for this one alone, with the seed that it has."""
-    submitted = dict(job["submitted"])
+    submitted = {**job["submitted"], "engine": job["engine"]}
     if submitted.pop("replicas", 1) > 1:
         submitted["seed"] = job["seed"]
     return submitted

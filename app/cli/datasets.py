@@ -20,7 +20,7 @@ def add(
     on_server: Annotated[
         bool, typer.Option("--on-server", help="PATH is a directory on the server, below one of its dataset roots.")
     ] = False,
-    engine: Engine = "deepmd",
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
     """Add a dataset: upload a file or directory, or register one that the server sees."""

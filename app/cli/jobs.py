@@ -75,7 +75,7 @@ def submit(
         ),
     ] = None,
     set_: Settings = None,
-    engine: Engine = "deepmd",
+    engine: Engine = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="Submitting twice with one key makes one job [default: drawn per call].")
     ] = None,
@@ -88,6 +88,7 @@ def submit(
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
     policy = given(keep_last=keep_last, keep_best=keep_best, keep_every=keep_every, every_steps=checkpoint_every)
     fields = given(
+        engine=engine,
         name=name,
         seed=seed,
         replicas=replicas,
@@ -98,7 +99,7 @@ def submit(
         on_existing=on_existing,
     )
     submission.submit(
-        submission.Wanted(file, {"engine": engine, **fields}, start, set_ or []),
+        submission.Wanted(file, fields, start, set_ or []),
         data=data or [],
         key=idempotency_key,
         follow=follow,
@@ -116,9 +117,10 @@ def check(
     allow: Allow = None,
     seed: Seed = None,
     replicas: Replicas = None,
+    gpus: Gpus = None,
     on_existing: Existing = None,
     set_: Settings = None,
-    engine: Engine = "deepmd",
+    engine: Engine = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say in words where each value came from.")] = False,
     json: Json = False,
 ) -> None:
@@ -127,7 +129,16 @@ def check(
 
     start = starting.read(base=base, mode=mode, branch=branch, fitting=fitting, on_mismatch=on_mismatch, allow=allow)
     wanted = submission.Wanted(
-        file, given(engine=engine, seed=seed, replicas=replicas, on_existing=on_existing), start, set_ or []
+        file,
+        given(
+            engine=engine,
+            seed=seed,
+            replicas=replicas,
+            resources=given(gpus=gpus) or None,
+            on_existing=on_existing,
+        ),
+        start,
+        set_ or [],
     )
     submission.check(wanted, explain=explain, as_json=json)
 

@@ -16,7 +16,7 @@ def add(
     name: Annotated[
         str | None, typer.Option(help="Its name [default: the file's]; under a known name it becomes a new version.")
     ] = None,
-    engine: Engine = "deepmd",
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
     """Upload a file of weights to start from, and show what a worker finds in it."""

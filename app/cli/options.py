@@ -77,7 +77,7 @@ Existing = Annotated[
         "[default: go on from an interrupted one, ask about any other].",
     ),
 ]
-Engine = Annotated[str, typer.Option(help="Which engine trains.")]
+Engine = Annotated[str | None, typer.Option(help="Which engine it is for [default: what the file tells].")]
 Output = Annotated[
     str | None, typer.Option("--output", "-o", help="File to write to, or directory (one that is there, or DIR/).")
 ]

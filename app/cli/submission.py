@@ -171,11 +171,11 @@ def _print_verdict(check: Check) -> None:
 def _checked(api: Api, body: dict[str, Any]) -> Any:
     """Return the server's check, with the plan as soon as there is one; without, when no worker is there to wait for."""
     found = api.post("/configs/resolve", json=body)
-    if found.get("plan_pending") and attended(api, body["engine"]):
+    if found.get("plan_pending") and attended(api, found["engine"]):
         err().print("[dim]Waiting for a worker to list the model's tensors …[/]")
         # A seed that was drawn is kept: the answer is to one and the same question.
         body = {**body, "seed": found["seed"] if found.get("group_seed") is None else found["group_seed"]}
-        while found.get("plan_pending") and attended(api, body["engine"]):
+        while found.get("plan_pending") and attended(api, found["engine"]):
             time.sleep(PAUSE_S)
             found = api.post("/configs/resolve", json=body)
     return found

@@ -63,7 +63,7 @@ def register_directory(
     request: Request, body: RegisterDirectory, store: Blobs, session: WriteSession, response: Response
 ) -> DatasetView:
     """Copy in a directory of the server that lies below CAIRN_DATASET_ROOTS."""
-    engine = registry.get(body.engine)
+    engine = registry.get(body.engine or registry.of_file(body.path))
     if engine is None:
         raise Invalid(
             [Problem(code="unknown-engine", message=f"There is no engine {body.engine!r}.", pointer="/engine")]

@@ -166,7 +166,7 @@ class Engine(Protocol):
     """What a config is called as a file: `input.json`."""
     data_words: DataWords
     metric_words: Mapping[str, MetricWords]
-    """What it measures, by metric: `rmse_f` stands for `train/rmse_f` and `val/rmse_f/TASK`, `devi/f` for `devi/max_f`."""
+    """What it measures, by chart, in the order of interest: `rmse_f` has `train/rmse_f` and `val/rmse_f/TASK`, `perf/x` itself."""
     tasks: Mapping[str, Task]
     """What it does beside training, by kind of job; everything else here is about trainings."""
 

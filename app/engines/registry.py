@@ -6,6 +6,10 @@ from app.engines.deepmd import ENGINE as DEEPMD
 ENGINES: tuple[Engine, ...] = (DEEPMD,)
 
 
+FIRST = ENGINES[0].name
+"""Whose a thing is that nothing else is known of."""
+
+
 def get(name: str) -> Engine | None:
     """Return the engine of that name, or None."""
     return next((engine for engine in ENGINES if engine.name == name), None)
@@ -16,6 +20,11 @@ def known(name: str) -> Engine:
     engine = get(name)
     assert engine is not None, name
     return engine
+
+
+def of_file(name: str) -> str:
+    """Return which engine a file of that name is for: the one that alone reads such files, else the first."""
+    return next((engine.name for engine in ENGINES if name.endswith(engine.data_words.endings)), FIRST)
 
 
 def task(engine: str, kind: str) -> Task | None:

@@ -223,6 +223,7 @@ def checked(sessions: sessionmaker[Session], settings: Settings, prepared: Prepa
     name, sha256 = (base.base.name, base.base.sha256) if base else (None, None)
     return Check(
         **dict(resolution),
+        engine=prepared.engine.name,
         start=prepared.start,
         base=name,
         base_sha256=sha256,

@@ -29,6 +29,7 @@ from app.jobs import (
     transitions,
     uploads,
 )
+from app.jobs.choosing import with_engine
 from app.jobs.reading import IdempotencyKey, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
@@ -101,7 +102,7 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
     A dependency, so that it is over before the route gets one of the few sessions that write.
     """
     state = request.app.state
-    submit, identity = validated(sent), identified(sent, idempotency_key)
+    submit, identity = with_engine(state.sessions, validated(sent)), identified(sent, idempotency_key)
     with reading(state.sessions) as session:
         if submission.find_repeated(session, identity) is not None:
             return Ready(identity, None)
@@ -148,7 +149,7 @@ def submit_job(
 def resolve_config(request: Request, sent: Submission, store: Blobs) -> Check:
     """Say what a submission would become, without submitting it: the same path, the same answers."""
     state = request.app.state
-    return intake.check(state.sessions, state.settings, store, validated(sent))
+    return intake.check(state.sessions, state.settings, store, with_engine(state.sessions, validated(sent)))
 
 
 @router.get("/jobs")

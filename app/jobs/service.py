@@ -216,6 +216,9 @@ def engine_view(engine: Engine) -> EngineView:
         title=engine.title,
         library=engine.library,
         version=installed_version(engine.library),
+        document=engine.document,
+        data=engine.data_words.forms,
+        metrics=dict(engine.metric_words),
         headline=list(engine.headline()),
         learning_curve_name=engine.learning_curve_name(),
         tasks=[

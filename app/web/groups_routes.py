@@ -54,5 +54,5 @@ def board(group: GroupDetail) -> dict[str, Any]:
         "group": group.id,
         "final": set(group.states) <= FINAL_STATES,
         "replicas": [job.id for job in group.jobs],
-        "words": words.panels(one.key for one in group.summary),
+        "words": words.panels(group.engine, (one.key for one in group.summary)),
     }

@@ -91,10 +91,12 @@ def search(session: Session, filters: Filters, cursor: str | None) -> tuple[JobP
 
 def columns(jobs: Sequence[JobView]) -> list[MetricColumn]:
     """Return the headline metrics that any of these jobs has a value of, those of trainings first."""
-    kinds = sorted({(job.kind != "train", job.engine, job.kind) for job in jobs})
-    keys = list(dict.fromkeys(key for _, engine, kind in kinds for key in wanted(engine, kind)))
-    present = [key for key in keys if any(job.progress.latest.get(key) is not None for job in jobs)]
-    return [MetricColumn(key, words.column_title(key), words.describe(key).unit) for key in present[:COLUMNS]]
+    kinds = sorted({(job.kind != "train", job.engine, job.kind) for job in jobs}, reverse=True)
+    engines = {key: engine for _, engine, kind in kinds for key in reversed(wanted(engine, kind))}
+    keys = list(reversed(engines))
+    present = [key for key in keys if any(job.progress.latest.get(key) is not None for job in jobs)][:COLUMNS]
+    described = [(key, words.describe(engines[key], key)) for key in present]
+    return [MetricColumn(key, words.column_title(engines[key], key), known.unit) for key, known in described]
 
 
 def wanted(engine: str, kind: str) -> Sequence[str]:
@@ -162,7 +164,7 @@ def board(job: JobDetail) -> dict[str, Any]:
         "job": job.id,
         "axis": job.progress.unit,
         "final": job.state in FINAL_STATES,
-        "words": words.panels(job.progress.latest),
+        "words": words.panels(job.engine, job.progress.latest),
     }
 
 

@@ -14,6 +14,7 @@ from app.db import ReadSession
 from app.engines import registry
 from app.jobs import intake
 from app.jobs import service as jobs
+from app.jobs.choosing import with_engine
 from app.jobs.reading import Submission, validated
 from app.models import service as models
 from app.web import plan, tree
@@ -44,7 +45,8 @@ def show_submit(
     known = datasets.listed(session, limit=TO_CHOOSE_FROM).items
     submit = JobSubmit(config={})
     if copied is not None:
-        submit = JobSubmit.model_validate(jobs.get(session, copied).submitted)
+        job = jobs.get(session, copied)
+        submit = JobSubmit.model_validate(job.submitted | {"engine": job.engine})
     if base:
         submit = submit.model_copy(update={"start": Start(mode="finetune", base=base)})
     page = SubmitPage(
@@ -78,7 +80,8 @@ def model_words(model: ModelView) -> str:
 def check(request: Request, _: CurrentUser, sent: Submission, store: Blobs) -> dict[str, Any]:
     """Say what a submission would become: HTML for the open page, and what its script has to know of it."""
     state = request.app.state
-    found = intake.check(state.sessions, state.settings, store, validated(sent))
+    submit = with_engine(state.sessions, validated(sent))
+    found = intake.check(state.sessions, state.settings, store, submit)
     part = CheckPart(
         check=found,
         rows=tree.rows(found.config, found.origins),
@@ -89,4 +92,5 @@ def check(request: Request, _: CurrentUser, sent: Submission, store: Blobs) -> d
         "html": rendered(part),
         "warnings": [warning.model_dump(mode="json") for warning in found.warnings],
         "pending": found.plan_pending is not None,
+        "engine": submit.engine,
     }

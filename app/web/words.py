@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from app.engines import registry
 from app.wire.jobs import JobView
+from app.wire.metrics import MetricWords
 
 STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "failed", "cancelled")
 """In the order in which people look for them."""
@@ -100,44 +101,21 @@ def kind(job: JobView) -> str:
     return task.title if task else {"train": "Training"}.get(job.kind, job.kind)
 
 
-@dataclass(frozen=True)
-class MetricWords:
-    """What a metric is called and measured in."""
-
-    title: str
-    unit: str = ""
-
-
 _METRICS = {
-    "loss": MetricWords("Loss"),
-    "rmse": MetricWords("Square root of the loss"),
-    "rmse_e": MetricWords("Energy RMSE", "eV/atom"),
-    "rmse_f": MetricWords("Force RMSE", "eV/Å"),
-    "rmse_v": MetricWords("Virial RMSE", "eV/atom"),
-    "rmse_ae": MetricWords("Atomic energy RMSE", "eV"),
-    "rmse_pf": MetricWords("Weighted force RMSE", "eV/Å"),
-    "rmse_gf": MetricWords("Generalised force RMSE"),
-    "mae_e": MetricWords("Energy MAE", "eV/atom"),
-    "mae_f": MetricWords("Force MAE", "eV/Å"),
-    "mae_v": MetricWords("Virial MAE", "eV/atom"),
-    "lr": MetricWords("Learning rate"),
-    "grad_norm": MetricWords("Gradient norm"),
-    "perplexity": MetricWords("Perplexity"),
-    "step_s": MetricWords("Time per step", "s"),
-    "data_s": MetricWords("Data time per step", "s"),
+    "loss": MetricWords(title="Loss"),
+    "lr": MetricWords(title="Learning rate"),
+    "grad_norm": MetricWords(title="Gradient norm"),
+    "perf/step_s": MetricWords(title="Time per step", unit="s"),
+    "perf/data_s": MetricWords(title="Data time per step", unit="s"),
 }
+"""By panel, of trainings of any engine; the engines know the others."""
 
-_DEVIATIONS = {
-    "f": MetricWords("Force deviation", "eV/Å"),
-    "v": MetricWords("Virial deviation", "eV/atom"),
-    "e": MetricWords("Energy deviation", "eV/atom"),
-}
-"""Of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
 
-KNOWN_METRICS = (*(name if name == "lr" else f"train/{name}" for name in _METRICS), "perf/step_s", "perf/data_s")
-"""One key of every metric there are words for."""
-
-_SHORT = {"rmse_e": "E", "rmse_f": "F", "rmse_v": "V", "mae_e": "E MAE", "mae_f": "F MAE"}
+def _known(engine: str) -> dict[str, MetricWords]:
+    """Return words by panel, in the order in which people look for them."""
+    found = registry.get(engine)
+    own = found.metric_words if found else {}
+    return {"loss": _METRICS["loss"], **own, **_METRICS, **own}
 
 
 def name_of(key: str) -> str:
@@ -159,28 +137,31 @@ def _deviating(key: str) -> tuple[str, str]:
     return which, quantity
 
 
-def panels(keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return title and unit by panel, for these metrics and all known ones: one may appear while a page is open."""
-    described = {panel_of(key): describe(key) for key in (*keys, *KNOWN_METRICS)}
-    described |= {f"devi/{quantity}": known for quantity, known in _DEVIATIONS.items()}
+def panels(engine: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return title and unit by panel, for these metrics and all known ones: one may appear while a page is open.
+
+    In the order in which the panels belong.
+    """
+    described = _known(engine)
+    described |= {panel: described.get(panel) or _unknown(key) for key in keys for panel in [panel_of(key)]}
     return {panel: {"title": known.title, "unit": known.unit} for panel, known in described.items()}
 
 
-def describe(key: str) -> MetricWords:
+def _unknown(key: str) -> MetricWords:
+    return MetricWords(title=_deviating(key)[1] if key.startswith("devi/") else name_of(key))
+
+
+def describe(engine: str, key: str) -> MetricWords:
     """Return title and unit of a metric; an unknown one is called what it is called."""
-    name = name_of(key)
-    if key.startswith("devi/"):
-        which, quantity = _deviating(key)
-        known = _DEVIATIONS.get(quantity, MetricWords(name))
-        return MetricWords(f"{known.title} {which}".strip(), known.unit)
-    return _METRICS.get(name, MetricWords(name))
+    known = _known(engine).get(panel_of(key)) or _unknown(key)
+    which = _deviating(key)[0] if key.startswith("devi/") else ""
+    return known.model_copy(update={"title": f"{known.title} {which}".strip()})
 
 
-def column_title(key: str) -> str:
+def column_title(engine: str, key: str) -> str:
     """Return a metric's heading in a narrow column: `F val` for `val/rmse_f`."""
-    name = name_of(key)
+    known = describe(engine, key)
     if key.startswith("devi/"):
-        return describe(key).title
+        return known.title
     group = key.split("/")[0] if "/" in key else ""
-    short = _SHORT.get(name, describe(key).title if name in _METRICS else name)
-    return f"{short} {group}".strip()
+    return f"{known.short or known.title} {group}".strip()

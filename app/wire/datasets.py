@@ -158,5 +158,7 @@ class RegisterDirectory(Message):
 
     name: str = Field(pattern=NAME_PATTERN)
     path: str
-    engine: str = "deepmd"
+    engine: str = Field(
+        default="", description="Left out: the one that alone reads files of such a name; else the first."
+    )
     type_map: list[str] | None = Field(default=None, description="Elements, for systems without type_map.raw.")

@@ -81,7 +81,7 @@ class CheckpointPolicy(Message):
     every_steps: int | None = Field(
         default=None,
         ge=1,
-        description="Steps between checkpoints; default: the engine's own key (DeePMD: training.save_freq).",
+        description="Steps between checkpoints; default: what the config says, in the engine's own words.",
     )
     keep_last: int = Field(default=5, ge=2, description="How many of the newest checkpoints are kept.")
     keep_best: str | None = Field(
@@ -90,11 +90,26 @@ class CheckpointPolicy(Message):
     keep_every: int | None = Field(default=None, ge=1, description="Also those of every step divisible by this.")
 
 
+class Resources(Message):
+    """What a job takes of the worker that runs it."""
+
+    gpus: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_GPUS,
+        description="GPUs of one worker that train together, each with batches of its own: a step takes that many "
+        "batches. On a worker without GPUs these are processes on the CPU.",
+    )
+
+
 class JobSubmit(Message):
-    """A submission. `config` is the engine's own input document (DeePMD: `input.json`)."""
+    """A submission. `config` is the engine's own input document."""
 
     config: dict[str, Any]
-    engine: str = "deepmd"
+    engine: str = Field(
+        default="",
+        description="Left out: the one whose config this is; else that of the base; else the first there is.",
+    )
     kind: JobKind = "train"
     name: str | None = Field(default=None, min_length=1, max_length=120)
     start: Start = Start()
@@ -181,6 +196,7 @@ class WeightCheck(View):
 class Check(Resolution):
     """Answer to a config that was resolved without being submitted."""
 
+    engine: str = Field(description="Which it is for.")
     start: Start
     base: str | None = Field(default=None, description="The base with its version: `water@3`.")
     base_sha256: str | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from app.wire.base import Message, View
+from app.wire.metrics import MetricWords
 
 
 class Health(View):
@@ -48,6 +49,9 @@ class EngineView(View):
     title: str
     library: str
     version: str
+    document: str = Field(description="What a config is called as a file: `input.json`.")
+    data: str = Field(description="What is accepted as data.")
+    metrics: dict[str, MetricWords] = Field(description="Words by chart: `rmse_f` of `train/rmse_f` and `val/rmse_f`.")
     headline: list[str] = Field(description="Metric keys worth a column, most important first.")
     learning_curve_name: str
     tasks: list[TaskView] = Field(default=[], description="What it does beside training.")

@@ -84,7 +84,9 @@ def test_a_disk_that_was_full_is_named_when_there_is_room_again(run: RunDir, fat
 
 def test_before_the_first_word_of_the_trainer_the_start_counts(tmp_path: Path, fate: Fate) -> None:
     run = RunDir(tmp_path)
-    assert verdict.status(run, "starting", 30).model_dump() == {"phase": "starting", "step": 30, "steps_per_s": None}
+    assert verdict.status(run, "starting", 30).model_dump() == {
+        "phase": "starting", "step": 30, "total_steps": 0, "steps_per_s": None
+    }  # fmt: skip
     write_json(run.status, Status(phase="model", step=0))
     assert verdict.status(run, "starting", 30).step == 30
 

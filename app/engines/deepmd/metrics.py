@@ -8,7 +8,6 @@ from app.wire.metrics import MetricWords
 Json = Any
 
 WORDS = {
-    "rmse": MetricWords(title="Square root of the loss"),
     "rmse_e": MetricWords(title="Energy RMSE", unit="eV/atom", short="E"),
     "rmse_f": MetricWords(title="Force RMSE", unit="eV/Å", short="F"),
     "rmse_v": MetricWords(title="Virial RMSE", unit="eV/atom", short="V"),
@@ -18,6 +17,7 @@ WORDS = {
     "mae_e": MetricWords(title="Energy MAE", unit="eV/atom", short="E MAE"),
     "mae_f": MetricWords(title="Force MAE", unit="eV/Å", short="F MAE"),
     "mae_v": MetricWords(title="Virial MAE", unit="eV/atom"),
+    "rmse": MetricWords(title="Square root of the loss"),
     "devi/f": MetricWords(title="Force deviation", unit="eV/Å"),
     "devi/v": MetricWords(title="Virial deviation", unit="eV/atom"),
     "devi/e": MetricWords(title="Energy deviation", unit="eV/atom"),

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.engines.base import Base, DatasetFacts, DataUse, EngineResolution
-from app.wire.datasets import DatasetRef
+from app.engines.base import Base, DatasetFacts, DataUse, DataWords, EngineResolution
+from app.wire.datasets import DatasetRef, DatasetView
 from app.wire.jobs import LosingCandidate, Origin, Start
+from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Notice, Problem
 from app.wire.transfer import ComponentShare, FunctionChange, PlannedTensor, TransferPlan
@@ -21,10 +22,20 @@ class StubEngine:
     trainer = "nowhere:main"
     errands = "nowhere"
     tasks: Mapping[str, Any] = {}
+    intake = "nowhere:take_in"
+    document = "stub.json"
+    data_words = DataWords("Anything", "Send less", "cairn dataset add")
+    metric_words: Mapping[str, MetricWords] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object"}
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        return "cutoff" in config
+
+    def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
+        return {}
 
     def data_uses(self, config: Mapping[str, Any]) -> Iterator[DataUse]:
         for key in ("data", "test"):
@@ -39,6 +50,7 @@ class StubEngine:
         datasets: Mapping[str, DatasetFacts],
         start: Start,
         base: Base | None,
+        ranks: int,
     ) -> EngineResolution:
         layers: list[tuple[str, Mapping[str, Any]]] = [("explicit", config)]
         if base is not None:

@@ -638,8 +638,8 @@ def test_seeds_stand_with_what_the_audit_found() -> None:
 )
 def test_metrics_have_a_panel_a_title_and_a_unit(key: str, panel: str, title: str, unit: str) -> None:
     assert words.panel_of(key) == panel
-    assert (words.describe(key).title, words.describe(key).unit) == (title, unit)
-    assert words.panels([key])[panel]["unit"] == unit
+    assert (words.describe("deepmd", key).title, words.describe("deepmd", key).unit) == (title, unit)
+    assert words.panels("deepmd", [key])[panel]["unit"] == unit
 
 
 def test_outliers_of_a_group_are_marked_in_words() -> None:

@@ -63,8 +63,9 @@ def test_a_summary_without_counts_has_no_histogram() -> None:
 
 
 def test_metrics_are_named_with_their_units() -> None:
-    assert words.describe("val/rmse_f/H2O") == words.MetricWords("Force RMSE", "eV/Å")
-    assert words.column_title("val/rmse_f") == "F val"
+    assert words.describe("deepmd", "val/rmse_f/H2O") == words.MetricWords(title="Force RMSE", unit="eV/Å", short="F")
+    assert words.column_title("deepmd", "val/rmse_f") == "F val"
     assert words.panel_of("perf/step_s") == "perf/step_s"
     assert words.panel_of("train/rmse_e/H2O") == "rmse_e"
-    assert words.describe("train/novel").title == "novel"
+    assert words.describe("deepmd", "train/novel").title == "novel"
+    assert words.describe("an engine that is gone", "val/loss").title == "Loss"

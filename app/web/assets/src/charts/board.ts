@@ -122,7 +122,7 @@ export abstract class Board<Data> {
 
   private show(data: Data): void {
     this.newest = data;
-    const wanted = panels(this.keys(data));
+    const wanted = panels(this.keys(data), Object.keys(this.data.words));
     need("#charts-note").textContent = wanted.length || this.range ? this.note(data) : this.waiting();
     const listener: Listener = { zoom: (from, to) => this.zoom([from, to]), log: (name, on) => this.setLog(name, on) };
     for (const panel of wanted) {
@@ -212,7 +212,7 @@ export class JobBoard extends Board<MetricSeries> {
 
   /** What is marked in a picture is also said, for those who do not see it. */
   private peaks(data: MetricSeries): string[] {
-    return panels(this.keys(data)).flatMap(({ name, lines }) =>
+    return panels(this.keys(data), Object.keys(this.data.words)).flatMap(({ name, lines }) =>
       lines.filter((line) => line.isPeak).map((line) => this.peak(name, data.steps[line.key] ?? [], data.values[line.key] ?? [])),
     );
   }

@@ -22,8 +22,6 @@ export interface Panel {
   lines: Line[];
 }
 
-const ORDER = ["loss", "rmse_e", "rmse_f", "rmse_v", "mae_e", "mae_f", "mae_v", "perplexity", "rmse"];
-
 interface Parts {
   group: string;
   name: string;
@@ -52,8 +50,8 @@ function lineWords({ group, name }: Parts): [string, string] {
   return [{ train: "training", val: "validation" }[group] ?? "", group];
 }
 
-/** Group keys into panels: one per quantity, training and validation together, the learning rate and timings last. */
-export function panels(keys: string[]): Panel[] {
+/** Group keys into panels: one per quantity, training and validation together, in `order`, rates and timings last. */
+export function panels(keys: string[], order: string[]): Panel[] {
   const byName = new Map<string, Line[]>();
   const tasks = [...new Set(keys.map((key) => parts(key).task ?? ""))].sort();
   for (const key of [...keys].sort()) {
@@ -69,13 +67,13 @@ export function panels(keys: string[]): Panel[] {
     });
     byName.set(panelName(part), lines);
   }
-  return [...byName.entries()].map(([name, lines]) => ({ name, lines })).sort((a, b) => rank(a.name) - rank(b.name));
+  return [...byName.entries()].map(([name, lines]) => ({ name, lines })).sort((a, b) => rank(a.name, order) - rank(b.name, order));
 }
 
-function rank(name: string): number {
+function rank(name: string, order: string[]): number {
   if (name.startsWith("perf/")) return 300;
   if (name === "lr") return 200;
-  const index = ORDER.indexOf(name);
+  const index = order.indexOf(name);
   return index < 0 ? 100 : index;
 }
 
