@@ -14,6 +14,7 @@ from app.cli.options import (
     Existing,
     FittingOption,
     Force,
+    Gpus,
     Job,
     Json,
     Limit,
@@ -55,6 +56,7 @@ def submit(
     name: Annotated[str | None, typer.Option(help="Name of the job [default: the server's choice].")] = None,
     seed: Seed = None,
     replicas: Replicas = None,
+    gpus: Gpus = None,
     determinism: Annotated[Level | None, typer.Option(help="How strictly the run repeats.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="A label to find it by. Repeatable.")] = None,
     priority: Annotated[int | None, typer.Option(min=-100, max=100, help="Higher runs first.")] = None,
@@ -96,6 +98,7 @@ def submit(
         tags=tag,
         priority=priority,
         checkpoints=policy or None,
+        resources=given(gpus=gpus) or None,
         on_existing=on_existing,
     )
     submission.submit(

@@ -69,6 +69,12 @@ Replicas = Annotated[
     int | None,
     typer.Option(min=1, max=64, help="That many trainings that differ in nothing but their seeds, as a group."),
 ]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=64, help="GPUs of one worker that train together, each with batches of its own [default: 1]."
+    ),
+]
 Existing = Annotated[
     Twin | None,
     typer.Option(

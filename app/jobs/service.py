@@ -23,7 +23,7 @@ from app.wire.system import EngineView, TaskView
 LISTED = (
     Job.id, Job.name, Job.kind, Job.engine, Job.state, Job.created_at, Job.started_at, Job.ended_at, Job.updated_at,
     Job.step, Job.total_steps, Job.phase, Job.steps_per_s, Job.latest, Job.attempt, Job.cause, Job.tags, Job.priority,
-    Job.seed, Job.determinism, Job.digest, Job.start, Job.version,
+    Job.seed, Job.determinism, Job.gpus, Job.digest, Job.start, Job.version,
     Job.reproduces_id, Job.reproduction, Job.group_id, Job.replica, Job.continues_id,
 )  # fmt: skip
 """What `JobView` needs: a list reads no configs."""
@@ -156,11 +156,12 @@ def diff(session: Session, left: int, right: int) -> JobDiff:
 
 
 def _fields(job: Job) -> dict[str, object]:
-    columns = set(JobView.model_fields) - {"progress", "start_mode", "base", "reproduces", "group", "continues"}
+    made = {"progress", "start_mode", "base", "reproduces", "group", "continues", "resources"}
+    columns = set(JobView.model_fields) - made
     fields: dict[str, object] = {name: getattr(job, name) for name in columns}
     begun = {"start_mode": job.start.get("mode", "scratch"), "base": job.start.get("base")}
     related = {"reproduces": job.reproduces_id, "group": job.group_id, "continues": job.continues_id}
-    return fields | begun | related | {"progress": progress(job)}
+    return fields | begun | related | {"progress": progress(job), "resources": {"gpus": job.gpus}}
 
 
 def progress(job: Job) -> Progress:

@@ -157,6 +157,7 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
             prepared.engine, submit.kind, name, resolution.config, resolution.seed, resolution.digest
         ),
         checkpoint_policy=submit.checkpoints.model_dump(),
+        gpus=submit.resources.gpus,
         total_steps=resolution.total_steps,
         idempotency_key=request.key,
         request_digest=request.digest,

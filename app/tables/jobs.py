@@ -57,6 +57,8 @@ class Job(Base):
     """`WeightCheck`: what was found before training and decided."""
     file_stem: Mapped[str] = mapped_column(String(160))
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
+    gpus: Mapped[int] = mapped_column(default=1)
+    """`Resources.gpus`: slots of one worker that it takes, with as many processes."""
 
     attempt: Mapped[int] = mapped_column(default=0)
     """Number of the newest attempt; the next claim makes attempt + 1."""

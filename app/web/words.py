@@ -1,7 +1,6 @@
 """What metrics, states, failures and origins are called on the pages."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from app.engines import registry
 from app.wire.jobs import JobView

@@ -39,6 +39,9 @@ MAX_SEED = 2**31 - 1
 MAX_REPLICAS = 64
 """Largest group of replicas."""
 
+MAX_GPUS = 64
+"""Most GPUs of one training. They are those of one worker."""
+
 
 class Start(Message):
     """What the weights start from.
@@ -117,6 +120,7 @@ class JobSubmit(Message):
     determinism: Determinism = "seeded"
     priority: int = Field(default=0, ge=-100, le=100, description="Higher runs first.")
     checkpoints: CheckpointPolicy = CheckpointPolicy()
+    resources: Resources = Resources()
     tags: list[str] = Field(default=[], max_length=20)
     replicas: int = Field(
         default=1,
@@ -284,6 +288,7 @@ class JobView(View):
     priority: int = 0
     seed: int
     determinism: Determinism
+    resources: Resources = Resources()
     digest: str
     start_mode: StartMode = "scratch"
     base: str | None = Field(default=None, description="The base model with its version: `water@3`.")

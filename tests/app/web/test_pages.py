@@ -412,6 +412,7 @@ EXAMPLES: dict[type[Page], Page] = {
     ),
 }
 CHECK = Check(
+    engine="deepmd",
     config=JOB.resolved,
     origins=JOB.origins,
     digest="ab" * 32,
