@@ -10,6 +10,7 @@ from redis import Redis, RedisError
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
+from app.tables import Job
 from app.wire.doorbell import ERRAND_TASK_NAME, TASK_NAME, errand_queue_name, queue_name
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,9 @@ class Doorbell:
             },
         )
 
-    def ring(self, engine: str, job_id: int, attempt: int) -> bool:
-        """Ring for a job; return whether the broker took it. Never raises for a broker that is away."""
-        return self._send(TASK_NAME, (job_id, attempt), queue_name(engine), f"job {job_id}")
+    def ring(self, engine: str, job_id: int, attempt: int, slots: int = 1) -> bool:
+        """Ring for a job that takes so many slots; return whether the broker took it. Never raises for a broker that is away."""
+        return self._send(TASK_NAME, (job_id, attempt, slots), queue_name(engine, slots), f"job {job_id}")
 
     def ring_errand(self, engine: str, errand_id: int) -> bool:
         """Ring for an errand, as `ring` does for a job."""
@@ -79,9 +80,10 @@ def celery_url(redis_url: str) -> str:
     return "redis+socket://" + redis_url.removeprefix("unix://") if redis_url.startswith("unix://") else redis_url
 
 
-def ring_after_commit(session: Session, engine: str, job_id: int, attempt: int) -> None:
-    """Ring for a job once this session has committed; a rollback drops it."""
-    _after_commit(session, lambda doorbell: doorbell.ring(engine, job_id, attempt))
+def ring_after_commit(session: Session, job: Job, attempt: int) -> None:
+    """Ring for an execution of a job once this session has committed; a rollback drops it."""
+    engine, job_id, slots = job.engine, job.id, job.gpus
+    _after_commit(session, lambda doorbell: doorbell.ring(engine, job_id, attempt, slots))
 
 
 def ring_errand_after_commit(session: Session, engine: str, errand_id: int) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from app.engines.base import Base, DatasetFacts, DataUse, Engine, EngineResolution
 from app.engines.documents import canonical, leaves, malformed
 from app.wire.jobs import JobSubmit, Resolution, Start
-from app.wire.problems import Problem
+from app.wire.problems import Notice, Problem
 
 P = TypeVar("P", bound=Problem)
 
@@ -35,12 +35,13 @@ def resolve(
     if problems:
         return problems
     start = submit.start
-    problems = [*_start_problems(start, engine, base), *_seed_problems(submit, base)]
+    problems = [*_start_problems(start, engine, base), *_seed_problems(submit, base), *_rank_problems(submit, base)]
     base = base if base and start.mode != "scratch" and base.facts.engine == engine.name else None
     kept = _kept_seed(start, base)
     root_seed = root_seed if kept is None else kept
     problems += missing_data(data_uses(engine, submit, base), datasets, known, base)
-    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=start, base=base)
+    ranks = submit.resources.gpus
+    answer = engine.resolve(submit.config, root_seed=root_seed, datasets=datasets, start=start, base=base, ranks=ranks)
     problems += below("/start", answer.start_problems) + below("/config", answer.problems)
     if problems or (base is None and start.mode != "scratch"):
         return problems
@@ -48,11 +49,11 @@ def resolve(
     return Resolution(
         config=answer.config,
         origins=answer.origins,
-        digest=identity(engine, answer, datasets, start, base),
+        digest=identity(engine, answer, datasets, start, base, ranks),
         seed=root_seed,
         seeds=answer.seeds,
         total_steps=answer.total_steps,
-        warnings=below("/config", answer.warnings),
+        warnings=[*below("/config", answer.warnings), *_larger_steps(ranks)],
     )
 
 
@@ -138,26 +139,50 @@ def _kept_seed(start: Start, base: Base | None) -> int | None:
     return base.facts.seed if base and start.mode == "resume" else None
 
 
+def _rank_problems(submit: JobSubmit, base: Base | None) -> Iterator[Problem]:
+    """A checkpoint holds the generators of each rank, and the order of the data counts them."""
+    gpus = submit.resources.gpus
+    if base is None or submit.start.mode != "resume" or base.facts.ranks == gpus:
+        return
+    trained = f"{base.name} was trained with {base.facts.ranks}"
+    message = f"resources.gpus is {gpus}, but {trained}: a resumed training goes on with as many"
+    hint = f"Ask for {base.facts.ranks}, or choose mode init for a new training from these weights."
+    yield Problem(code="contradicts-base", message=message, pointer="/resources/gpus", hint=hint)
+
+
+def _larger_steps(ranks: int) -> Iterator[Notice]:
+    """Say what several ranks change, once: nobody scales the learning rate behind its owner's back."""
+    if ranks > 1:
+        what = f"each step takes {ranks} batches, one for each GPU, and the mean of their gradients"
+        message = f"{what}; the learning rate stays as it is written"
+        hint = "For the same number of epochs train for fewer steps, perhaps at a higher learning rate."
+        yield Notice(code="larger-steps", message=message, pointer="/resources/gpus", hint=hint)
+
+
 def identity(
-    engine: Engine, answer: EngineResolution, datasets: Mapping[str, DatasetFacts], start: Start, base: Base | None
+    engine: Engine,
+    answer: EngineResolution,
+    datasets: Mapping[str, DatasetFacts],
+    start: Start,
+    base: Base | None,
+    ranks: int,
 ) -> str:
     """Return the SHA-256 of all that decides what a training becomes: equal digests mean the same training.
 
     That is the resolved config, the seeds that are not part of it, the content of the data, what the weights start
-    from, and the engine with its library's version. Names, tags and priority do not count.
+    from, how many ranks share a step, and the engine with its library's version. Names, tags and priority do not count.
     """
-    return hashlib.sha256(
-        canonical(
-            {
-                "engine": engine.name,
-                "library": f"{engine.library} {version(engine.library)}",
-                "config": answer.config,
-                "seeds": answer.seeds,
-                "datasets": {f"{facts.name}@{facts.version}": facts.digest for facts in datasets.values()},
-                "start": _beginning(answer, start, base),
-            }
-        ).encode()
-    ).hexdigest()
+    decides: dict[str, object] = {
+        "engine": engine.name,
+        "library": f"{engine.library} {version(engine.library)}",
+        "config": answer.config,
+        "seeds": answer.seeds,
+        "datasets": {f"{facts.name}@{facts.version}": facts.digest for facts in datasets.values()},
+        "start": _beginning(answer, start, base),
+    }
+    if ranks > 1:  # a single process has the identity that it always had
+        decides["ranks"] = ranks
+    return hashlib.sha256(canonical(decides).encode()).hexdigest()
 
 
 def _beginning(answer: EngineResolution, start: Start, base: Base | None) -> dict[str, object]:

@@ -38,6 +38,8 @@ from app.wire.worker import (
     LogAnswer,
     Presence,
     PresenceAnswer,
+    Reserve,
+    ReserveAnswer,
     Welcome,
 )
 
@@ -97,6 +99,13 @@ def claim(
     return _claim(session, claimed, begin, settings)
 
 
+@router.post("/reserve")
+def reserve(message: Reserve, _: CurrentWorker, session: WriteSession) -> ReserveAnswer:
+    """A worker keeps slots free for a job that takes several; the answer says whether it should go on."""
+    worker = fleet.get(session, message.worker_id)
+    return ReserveAnswer(wait=not worker.drain and queueing.reserve(session, worker, message))
+
+
 def _claim(session: Session, claimed: transitions.Claimed, begin: beginning.Beginning, settings: Settings) -> Claim:
     job, attempt = claimed.job, claimed.attempt
     return Claim.model_validate(
@@ -116,6 +125,7 @@ def _claim(session: Session, claimed: transitions.Claimed, begin: beginning.Begi
             "seeds": job.seeds,
             "determinism": job.determinism,
             "total_steps": job.total_steps,
+            "ranks": job.gpus,
             "start": job.start,
             "base": begin.base,
             "plan": begin.plan,

@@ -5,6 +5,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -12,7 +13,6 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.worker import state
 
-from app.wire.doorbell import queue_name
 from worker import errands, tasks
 from worker.runtime import Runtime
 
@@ -56,7 +56,7 @@ def run(runtime: Runtime) -> int:
     worker = app.Worker(
         pool="threads",
         concurrency=runtime.slots.count,
-        queues=[queue_name(engine.name) for engine in runtime.engines],
+        queues=runtime.queues,
         hostname=f"cairn-{runtime.worker_id}",
         without_gossip=True,
         without_mingle=True,
@@ -90,6 +90,8 @@ def _taking_over(runtime: Runtime) -> Any:
         if runtime.draining:
             runtime.on_drain(True)
         runtime.on_free_slot = _waker(sender)
+        # A job of several slots has one thread: without this Celery would take messages for the other ones.
+        runtime.slots.on_change = partial(setattr, sender.controller, "max_concurrency")
 
     return take_over
 
@@ -109,5 +111,5 @@ def _waker(consumer: Any) -> Callable[[], None]:
 def _drain(consumer: Any, runtime: Runtime, drain: bool) -> None:
     """Stop or resume consuming, in Celery's own thread."""
     change = consumer.cancel_task_queue if drain else consumer.add_task_queue
-    for engine in runtime.engines:
-        consumer.call_soon(change, queue_name(engine.name))
+    for queue in runtime.queues:
+        consumer.call_soon(change, queue)

@@ -35,6 +35,8 @@ from app.wire.worker import (
     LogAnswer,
     Presence,
     PresenceAnswer,
+    Reserve,
+    ReserveAnswer,
     Welcome,
 )
 
@@ -155,6 +157,11 @@ def claim(api: Api, message: ClaimRequest) -> Claim:
     until its lease expires, and a second claim of it would be refused anyway.
     """
     return _read(Claim, _send(api, "POST", "/claim", body=message, idempotent=False))
+
+
+def reserve(api: Api, message: Reserve) -> ReserveAnswer:
+    """Ask whether to go on keeping slots free for a job that takes several."""
+    return _read(ReserveAnswer, _send(api, "POST", "/reserve", body=message, tries=1))
 
 
 def heartbeat(api: Api, message: Heartbeat, timeout_s: float) -> HeartbeatAnswer:

@@ -1,10 +1,7 @@
-"""Slots and GPUs: how many trainings run here at once, and which accelerator each may see."""
+"""The GPUs of this worker: which there are, who uses them, how busy they are."""
 
 import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +11,6 @@ log = logging.getLogger(__name__)
 
 FOREIGN_BYTES = 1 << 30
 """A GPU with more memory in use than this, none of it ours, is somebody else's."""
-RECHECK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -23,76 +19,6 @@ class Device:
 
     uuid: str
     gpu: Gpu
-
-
-@dataclass(frozen=True)
-class Slot:
-    """The right to run one trainer."""
-
-    device: Device | None
-    place: int | None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Return what a trainer in this slot needs in its environment, before CUDA starts."""
-        return {"CUDA_VISIBLE_DEVICES": self.device.uuid} if self.device else {}
-
-
-class Slots:
-    """Hands out slots; a GPU only when nobody else computes on it."""
-
-    def __init__(self, devices: list[Device], count: int) -> None:
-        self.count = count
-        self.busy = 0
-        self._devices = devices
-        self._trainers = [0] * len(devices)
-        self._per_device = -(-count // len(devices)) if devices else 0
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def take(self, stop: threading.Event) -> Iterator[Slot | None]:
-        """Yield a slot, waiting while all GPUs are used by others; None when `stop` is set."""
-        slot = self._wait(stop)
-        try:
-            yield slot
-        finally:
-            if slot is not None:
-                self._give_back(slot)
-
-    def _wait(self, stop: threading.Event) -> Slot | None:
-        said = False
-        while not stop.is_set():
-            slot = self._try()
-            if slot is not None:
-                return slot
-            if not said:
-                log.warning("no GPU is free: other programs compute on them; waiting")
-                said = True
-            stop.wait(RECHECK_S)
-        return None
-
-    def _try(self) -> Slot | None:
-        with self._lock:
-            if not self._devices:
-                self.busy += 1
-                return Slot(None, None)
-            for place in sorted(range(len(self._devices)), key=lambda place: self._trainers[place]):
-                trainers = self._trainers[place]
-                if trainers < self._per_device and (trainers or is_free(self._devices[place])):
-                    self._trainers[place] += 1
-                    self.busy += 1
-                    return Slot(self._devices[place], place)
-        return None
-
-    def _give_back(self, slot: Slot) -> None:
-        with self._lock:
-            self.busy -= 1
-            if slot.place is not None:
-                self._trainers[slot.place] -= 1
-
-    def usage(self) -> list[dict[str, Any]]:
-        """Return utilisation and memory of every GPU, for the workers page."""
-        return [_usage(device) for device in self._devices]
 
 
 def find_devices() -> list[Device]:
@@ -153,7 +79,8 @@ def _describe(index: int) -> Device:
     return Device(_text(pynvml.nvmlDeviceGetUUID(handle)), gpu)
 
 
-def _usage(device: Device) -> dict[str, Any]:
+def usage(device: Device) -> dict[str, Any]:
+    """Return utilisation and memory of a GPU, for the workers page."""
     import pynvml
 
     try:

@@ -13,13 +13,16 @@ from contextlib import contextmanager
 
 from app.engines import registry
 from app.engines.base import Engine
-from app.wire.worker import Claim, ClaimRequest, Hello, Presence
+from app.wire.doorbell import queue_name
+from app.wire.jobs import MAX_GPUS
+from app.wire.worker import Claim, ClaimRequest, Hello, Presence, Reserve
 from worker import client
 from worker.cache import Cache
 from worker.children import Forkserver
 from worker.fate import Shutdown
-from worker.gpus import Slots, find_devices
+from worker.gpus import find_devices
 from worker.settings import WorkerSettings
+from worker.slots import Slots
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +76,15 @@ class Runtime:
                 log.info("known to the API at %s as %s, %s", self.settings.api_url, self.settings.name, self.worker_id)
                 return
 
-    def claim(self, job_id: int, attempt: int) -> Claim | None:
+    @property
+    def queues(self) -> list[str]:
+        """Return the queues of the jobs that this worker can run: of its engines, and no larger than it is."""
+        sizes = range(1, min(self.slots.largest, MAX_GPUS) + 1)
+        return [queue_name(engine.name, size) for engine in self.engines for size in sizes]
+
+    def claim(self, job_id: int, attempt: int, slots: int) -> Claim | None:
         """Answer the doorbell; None when there is nothing to do, which is no error: the database decides."""
-        request = ClaimRequest(worker_id=self.worker_id, job_id=job_id, attempt=attempt)
+        request = ClaimRequest(worker_id=self.worker_id, job_id=job_id, attempt=attempt, slots=slots)
         try:
             try:
                 return client.claim(self.api, request)
@@ -90,6 +99,19 @@ class Runtime:
         except client.Rejection as error:
             log.error("job=%s attempt=%s not claimed: %s", job_id, attempt, error)  # noqa: TRY400
         return None
+
+    def should_wait(self, job_id: int, attempt: int) -> bool:
+        """Ask whether to go on keeping slots free for a job. Nobody knows while the API is away: then it is kept for."""
+        try:
+            return client.reserve(self.api, Reserve(worker_id=self.worker_id, job_id=job_id, attempt=attempt)).wait
+        except client.UnknownWorker:
+            self.introduce()
+            return True
+        except client.Unreachable:
+            return True
+        except client.Rejection as error:
+            log.error("job=%s attempt=%s not waited for: %s", job_id, attempt, error)  # noqa: TRY400
+            return False
 
     @contextmanager
     def supervising(self, attempt_id: int) -> Iterator[None]:

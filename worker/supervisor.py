@@ -13,12 +13,12 @@ from worker.cache import CorruptBlob
 from worker.children import ForkserverDown, TrainerProcess
 from worker.failures import is_disk_full
 from worker.fate import Fate, Ordered
-from worker.gpus import Slot
 from worker.lease import Lease
 from worker.prepare import CheckpointLost, prepare
 from worker.rundir import RunDir, write_atomically
 from worker.runtime import Runtime
 from worker.shipper import Delivery, Shipper, Timeline
+from worker.slots import Slot
 from worker.throttle import Throttle
 from worker.uploads import Uploads
 

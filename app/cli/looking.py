@@ -82,6 +82,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
     facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
     facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
+    facts += [("gpus", str(job.resources.gpus))] if job.resources.gpus > 1 else []
     if job.weight_check and job.weight_check.twins:
         facts.append(("twin", escape(job.weight_check.summary)))
     facts += _exactness(job.exactness)

@@ -50,7 +50,8 @@ class Wanted:
     def _options(self) -> dict[str, str]:
         """Return the text of the options that set one value beside the config, by JSON pointer."""
         plain = {name: value for name, value in self.fields.items() if not isinstance(value, dict | list)}
-        return {f"/{name}": f"--{name.replace('_', '-')} {value}" for name, value in plain.items()}
+        options = {f"/{name}": f"--{name.replace('_', '-')} {value}" for name, value in plain.items()}
+        return options | {f"/resources/{n}": f"--{n} {v}" for n, v in self.fields.get("resources", {}).items()}
 
     def submission(self, document: Document) -> dict[str, Any]:
         """Return what is sent."""
@@ -119,6 +120,8 @@ def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> No
     if job.base:
         share = f", {kept(job.plan)}" if job.plan else ""
         console.print(f"  {escape(words(job.start, job.base))}{share}", soft_wrap=True)
+    if job.unserved:
+        console.print(f"  [yellow]No worker can take it now:[/] {escape(job.unserved)}.", soft_wrap=True)
     if job.state == "checking":
         console.print("  It is queued once a worker has listed its model's tensors and the plan is made.")
     if group is not None:

@@ -193,13 +193,15 @@ class Engine(Protocol):
         datasets: Mapping[str, DatasetFacts],
         start: Start,
         base: Base | None,
+        ranks: int,
     ) -> EngineResolution:
         """Complete a submitted config and say where every value came from: explicit over base over default.
 
         `datasets` maps the text of each data reference to the dataset it stands for; what is absent does not exist,
         and the caller reports it (`app.resolve`). Everything else wrong is collected in `problems`, never raised, with
         pointers into `config`; with problems the other fields mean nothing. Without a `base` that `start` needs, the
-        answer is only what is wrong all the same: what is missing may come from the base.
+        answer is only what is wrong all the same: what is missing may come from the base. So many `ranks` train
+        together: a step takes a batch for each of them.
         """
 
     def longer(self, steps: int) -> dict[str, Json]:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.db import reading, transaction
 from app.errands import service as errands
 from app.fleet import clock, outcomes
-from app.fleet.service import free_slots
+from app.fleet.service import openings
 from app.jobs.reproduction import conclude
 from app.jobs.transitions import expire
 from app.queue import ring_after_commit
@@ -99,11 +99,15 @@ def _never_rung(session: Session) -> list[Any]:
 
 
 def _overdue(session: Session, settings: Settings) -> list[Any]:
-    """Return as many jobs as there are free slots, the most urgent first: more messages would help nobody."""
+    """Return as many jobs as there are free slots, the most urgent first: more messages would help nobody.
+
+    A job of more slots than are free is among them: who hears of it keeps those that are free until there are enough.
+    """
     found: list[Any] = []
-    for engine, slots in free_slots(session, settings).items():
-        statement = select(Job.id, Job.rung_at).where(*_due(), Job.engine == engine, Job.rung_at < now() - RING_AGAIN)
-        found += session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(slots))
+    for engine, opening in openings(session, settings).items():
+        fits = Job.engine == engine, Job.gpus <= opening.largest
+        statement = select(Job.id, Job.rung_at).where(*_due(), *fits, Job.rung_at < now() - RING_AGAIN)
+        found += session.execute(statement.order_by(Job.priority.desc(), Job.id).limit(opening.slots))
     return found
 
 
@@ -124,7 +128,7 @@ def _ring(session: Session, job_id: int, rung_at: Any) -> bool:
     if cast("CursorResult[Any]", rung).rowcount != 1:
         return False
     job = session.get_one(Job, job_id)
-    ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+    ring_after_commit(session, job, job.attempt + 1)
     return True
 
 

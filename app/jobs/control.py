@@ -91,6 +91,7 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
         "priority": job.priority,
         "tags": list(job.tags),
         "checkpoints": dict(job.checkpoint_policy),
+        "resources": {"gpus": job.gpus},
     }
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 FROZEN = (
     "kind", "engine", "priority", "tags", "submitted", "resolved", "origins", "warnings", "seed", "seeds", "determinism",
-    "start", "base_model_id", "plan", "start_step", "checkpoint_policy", "total_steps",
+    "start", "base_model_id", "plan", "start_step", "checkpoint_policy", "gpus", "total_steps",
 )  # fmt: skip
 """Columns that a reproduction takes over: nothing is resolved or planned again."""
 

@@ -21,6 +21,7 @@ from app.jobs import (
     logs,
     preparation,
     provenance,
+    queueing,
     replicas,
     service,
     submission,
@@ -119,7 +120,11 @@ def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_ke
 
 @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_BODY, responses={200: {"model": JobDetail}})
 def submit_job(
-    response: Response, ready: Annotated[Ready, Depends(_made_ready)], session: WriteSession, store: Blobs
+    request: Request,
+    response: Response,
+    ready: Annotated[Ready, Depends(_made_ready)],
+    session: WriteSession,
+    store: Blobs,
 ) -> JobDetail:
     """Submit a job: 201, or 200 with the job of the first time when the idempotency key is known.
 
@@ -142,6 +147,7 @@ def submit_job(
         response.headers["Link"] = f'</api/v1/groups/{job.group_id}>; rel="group"'
     response.headers["ETag"] = etag(job.id, job.version)
     detail = service.detail(session, job)
+    detail.unserved = queueing.unserved(session, job, request.app.state.settings)
     return detail.model_copy(update={"weight_check": answer.reused}) if answer.reused else detail
 
 
@@ -180,7 +186,9 @@ def show_job(job_id: JobId, request: Request, response: Response, session: ReadS
         return Response(status_code=304, headers={"ETag": tag})
     job = service.get(session, job_id)
     response.headers["ETag"] = etag(job_id, job.version)
-    return service.detail(session, job)
+    detail = service.detail(session, job)
+    detail.unserved = queueing.unserved(session, job, request.app.state.settings)
+    return detail
 
 
 def etag(job_id: int, version: int) -> str:

@@ -23,6 +23,7 @@ _OF_TRAININGS = {
     "start": "starts from no base",
     "checkpoints": "writes no checkpoints",
     "on_existing": "is never gone on from",
+    "resources": "runs in one process",
 }
 """Keys of a submission that only trainings have a use for, and why."""
 

@@ -48,7 +48,7 @@ def enqueue(session: Session, job: Job) -> None:
     session.add(job)
     session.flush()
     tell(session, job.id, "submitted", f"submitted and queued: {tasks.amount(job)}")
-    ring_after_commit(session, job.engine, job.id, 1)
+    ring_after_commit(session, job, 1)
 
 
 def hold(session: Session, job: Job) -> None:
@@ -73,7 +73,7 @@ def pass_check(session: Session, job_id: int, plan: TransferPlan) -> bool:
         return True
     _swap(session, job_id, {"checking"}, values=made | {"state": "queued", "queued_at": at, "rung_at": at})
     tell(session, job_id, "queued", f"queued: {words}")
-    ring_after_commit(session, job.engine, job_id, 1)
+    ring_after_commit(session, job, 1)
     return True
 
 
@@ -120,7 +120,7 @@ def claim(session: Session, worker: Worker, request: ClaimRequest, beginning: Be
         request.job_id,
         {"queued"},
         Job.attempt == request.attempt - 1,
-        *queueing.claimable(worker),
+        *queueing.claimable(worker, request.slots),
         values=IDLE
         | {"state": "running", "attempt": request.attempt, "phase": "starting", "step": beginning.step}
         | {"started_at": func.coalesce(Job.started_at, at), "not_before": None},
@@ -213,7 +213,7 @@ def _conclude(session: Session, job: Job, number: int, verdict: Verdict, ending:
     data = verdict.cause.model_dump(exclude_none=True) if verdict.cause else {}
     tell(session, job.id, kind, verdict.message, attempt=number, data=data)
     if verdict.job == "queued" and not verdict.pause_s:
-        ring_after_commit(session, job.engine, job.id, number + 1)
+        ring_after_commit(session, job, number + 1)
 
 
 def _when(pause_s: float) -> dict[str, Any]:
@@ -353,7 +353,7 @@ def _go_on(session: Session, job: Job, kind: str, words: str, **changes: Any) ->
         values |= {"state": "checking"}
     else:
         values |= {"state": "queued", "queued_at": now(), "rung_at": now()}
-        ring_after_commit(session, job.engine, job.id, job.attempt + 1)
+        ring_after_commit(session, job, job.attempt + 1)
     swapped = _swap(session, job.id, {job.state}, values=values | changes)
     assert swapped, f"job {job.id} changed under its own lock"
     tell(session, job.id, kind, words)

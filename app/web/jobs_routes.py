@@ -12,7 +12,7 @@ from app.auth import CurrentUser
 from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
-from app.jobs import checkpoints, logs, reproduction, service, timeline, transitions
+from app.jobs import checkpoints, logs, queueing, reproduction, service, timeline, transitions
 from app.web import plan, seeds, tree, words
 from app.web.pages import (
     Filters,
@@ -120,10 +120,11 @@ class Framed(TypedDict):
     other_version: tuple[str, str, str] | None
 
 
-def framed(session: Session, job_id: int) -> Framed:
+def framed(request: Request, session: Session, job_id: int) -> Framed:
     """Return what the head of a job's pages shows. Raises NotFound."""
     row = service.get(session, job_id)
     job = service.detail(session, row)
+    job.unserved = queueing.unserved(session, row, request.app.state.settings)
     summary = reproduction.summaries(session, [job_id]).get(job_id) if job.reproduction else None
     return {
         "job": job,
@@ -142,7 +143,7 @@ def choose_comparison(_: CurrentUser, job: Annotated[list[JobNumber], Query(min_
 @router.get("/jobs/{job_id}")
 def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's charts, checkpoints, and what happened lately."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     job = frame["job"]
     engine = registry.get(job.engine)
     log, log_size = end_of_log(session, job_id, LATEST_LINES)
@@ -171,7 +172,7 @@ def board(job: JobDetail) -> dict[str, Any]:
 @router.get("/jobs/{job_id}/config")
 def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's resolved configuration with origins."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     job = frame["job"]
     page = JobConfigPage(**frame, rows=tree.rows(job.resolved, job.origins), counts=tree.counts(job.origins))
     return render(request, page)
@@ -180,7 +181,7 @@ def show_config(request: Request, _: CurrentUser, session: ReadSession, job_id: 
 @router.get("/jobs/{job_id}/transfer")
 def show_transfer(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """What became of every tensor of a job's base."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     made = frame["job"].plan
     return render(request, JobTransferPage(**frame, parts=plan.parts(made) if made else []))
 
@@ -188,7 +189,7 @@ def show_transfer(request: Request, _: CurrentUser, session: ReadSession, job_id
 @router.get("/jobs/{job_id}/seeds")
 def show_seeds(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's seeds with what the audit found, and the states of the random generators at its checkpoints."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     audit = next(iter(timeline.newest_of(session, job_id, "audit", 1)), None)
     logged = seeds.generator_rows(timeline.newest_of(session, job_id, "checkpoint", CHECKPOINTS_LOGGED))
     page = JobSeedsPage(
@@ -204,7 +205,7 @@ def show_seeds(request: Request, _: CurrentUser, session: ReadSession, job_id: J
 @router.get("/jobs/{job_id}/log")
 def show_log(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """The end of the newest attempt's log."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     text, size = end_of_log(session, job_id, LOG_LINES)
     return render(request, JobLogPage(**frame, text=text, size=size))
 
@@ -220,7 +221,7 @@ def end_of_log(session: Session, job_id: int, lines: int) -> tuple[str, int]:
 @router.get("/jobs/{job_id}/history")
 def show_history(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
     """A job's attempts and everything that happened."""
-    frame = framed(session, job_id)
+    frame = framed(request, session, job_id)
     return render(request, JobHistoryPage(**frame, events=timeline.newest(session, job_id)))
 
 

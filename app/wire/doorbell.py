@@ -1,12 +1,12 @@
 """The Celery message that tells a worker that an attempt waits. The database row is the truth, not this."""
 
 TASK_NAME = "cairn.run_attempt"
-"""Celery task name; called with positional arguments (job_id: int, attempt: int)."""
+"""Celery task name; called with positional arguments (job_id: int, attempt: int, slots: int)."""
 
 
-def queue_name(engine: str) -> str:
-    """Celery queue that workers of `engine` listen on."""
-    return f"cairn.{engine}"
+def queue_name(engine: str, slots: int = 1) -> str:
+    """Celery queue of jobs for `engine` that take so many slots: only workers that have them listen on it."""
+    return f"cairn.{engine}" if slots == 1 else f"cairn.{engine}.slots-{slots}"
 
 
 ERRAND_TASK_NAME = "cairn.do_errand"

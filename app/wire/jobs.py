@@ -343,6 +343,10 @@ class JobDetail(JobView):
     attempts: list[AttemptView] = []
     datasets: list[str] = []
     stop_reason: str | None = None
+    unserved: str | None = Field(
+        default=None,
+        description="Why no worker that is there can take it while it is queued, if that is so. Not part of the ETag.",
+    )
     start: Start = Start()
     base_sha256: str | None = None
     plan: TransferPlan | None = None

@@ -98,6 +98,7 @@ class BaseFacts(View):
     )
     seed: int | None = None
     seeds: dict[str, int] | None = None
+    ranks: int = Field(default=1, description="Processes that trained it together, where the file says so.")
     warnings: list[Notice] = []
 
 

@@ -9,6 +9,7 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 | `POST /hello` | `Hello` | `Welcome`, or 409 `protocol-mismatch` |
 | `POST /presence` | `Presence` | `PresenceAnswer` |
 | `POST /claim` | `ClaimRequest` | `Claim` (of a more urgent job, when one waits), or 409 `not-claimable` |
+| `POST /reserve` | `Reserve` | `ReserveAnswer`: whether to go on keeping slots free for a job that takes several |
 | `POST /attempts/{id}/heartbeat` | `Heartbeat` | `HeartbeatAnswer` |
 | `POST /attempts/{id}/metrics?seq=N` | Arrow IPC stream (see `METRICS_MEDIA_TYPE`) | 204; a repeated `seq` is a 204 that changes nothing |
 | `POST /attempts/{id}/logs?offset=BYTES` | the bytes of the log from that offset | `LogAnswer` |
@@ -40,7 +41,7 @@ from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, 
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Raised when a worker and a server of different values could misunderstand each other."""
 
 METRICS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -102,6 +103,21 @@ class ClaimRequest(Message):
     worker_id: str
     job_id: int
     attempt: int
+    slots: int = Field(default=1, ge=1, description="That it has taken: no job of more is granted.")
+
+
+class Reserve(Message):
+    """A worker without enough free slots for the job that it was rung for keeps those it has until there are enough."""
+
+    worker_id: str
+    job_id: int
+    attempt: int
+
+
+class ReserveAnswer(View):
+    """Whether the job still waits: for as long as it is asked, nobody else is rung for it."""
+
+    wait: bool
 
 
 class DatasetGrant(View):

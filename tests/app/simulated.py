@@ -21,12 +21,19 @@ class SimulatedWorker:
     def presence(self, busy: int = 0) -> httpx.Response:
         return self.client.post("/api/v1/worker/presence", json={"worker_id": self.id, "busy_slots": busy})
 
-    def try_claim(self, job_id: int, attempt: int = 1) -> httpx.Response:
-        body = {"worker_id": self.id, "job_id": job_id, "attempt": attempt}
+    def try_claim(self, job_id: int, attempt: int = 1, slots: int = 1) -> httpx.Response:
+        body = {"worker_id": self.id, "job_id": job_id, "attempt": attempt, "slots": slots}
         return self.client.post("/api/v1/worker/claim", json=body)
 
-    def claim(self, job_id: int, attempt: int = 1) -> "SimulatedAttempt":
-        answer = self.try_claim(job_id, attempt)
+    def reserves(self, job_id: int, attempt: int = 1) -> bool:
+        body = {"worker_id": self.id, "job_id": job_id, "attempt": attempt}
+        answer = self.client.post("/api/v1/worker/reserve", json=body)
+        assert answer.status_code == 200, answer.text
+        wait: bool = answer.json()["wait"]
+        return wait
+
+    def claim(self, job_id: int, attempt: int = 1, slots: int = 1) -> "SimulatedAttempt":
+        answer = self.try_claim(job_id, attempt, slots)
         assert answer.status_code == 200, answer.text
         return SimulatedAttempt(self.client, answer.json())
 
@@ -148,7 +155,7 @@ def base_facts(**changes: Any) -> dict[str, Any]:
 
 
 def add_worker(
-    client: TestClient, worker_id: str, slots: int = 2, engines: dict[str, str] | None = None
+    client: TestClient, worker_id: str, slots: int = 2, engines: dict[str, str] | None = None, gpus: int = 0
 ) -> SimulatedWorker:
     """Introduce a worker."""
     hello = {
@@ -157,6 +164,7 @@ def add_worker(
         "host": worker_id,
         "engines": engines or {"deepmd": "3.2.0"},
         "slots": slots,
+        "gpus": [{"index": index, "name": "H100", "memory_bytes": 1} for index in range(gpus)],
     }
     answer = client.post("/api/v1/worker/hello", json=hello)
     assert answer.status_code == 200, answer.text

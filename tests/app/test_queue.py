@@ -13,7 +13,16 @@ def test_a_ring_is_a_celery_message_on_the_engines_queue(redis_url):
     with redis.Redis.from_url(redis_url) as connection:
         message = json.loads(connection.lpop("cairn.deepmd"))
     assert message["headers"]["task"] == "cairn.run_attempt"
-    assert message["headers"]["argsrepr"] == "(7, 2)"
+    assert message["headers"]["argsrepr"] == "(7, 2, 1)"
+    doorbell.close()
+
+
+def test_a_job_of_several_slots_is_rung_for_where_only_large_workers_listen(redis_url):
+    doorbell = Doorbell(redis_url)
+    assert doorbell.ring("deepmd", 7, 2, 4)
+    with redis.Redis.from_url(redis_url) as connection:
+        message = json.loads(connection.lpop("cairn.deepmd.slots-4"))
+    assert message["headers"]["argsrepr"] == "(7, 2, 4)"
     doorbell.close()
 
 

@@ -32,7 +32,14 @@ class Toy:
             yield DataUse("/data", config["data"], DatasetRef.parse(config["data"]))
 
     def resolve(
-        self, config: Mapping[str, Any], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Any, base: Any
+        self,
+        config: Mapping[str, Any],
+        *,
+        root_seed: int,
+        datasets: Mapping[str, DatasetFacts],
+        start: Any,
+        base: Any,
+        ranks: int,
     ) -> EngineResolution:
         facts = datasets.get(config["data"])
         if facts is None:

@@ -67,9 +67,10 @@ class DeepmdEngine:
         datasets: Mapping[str, DatasetFacts],
         start: Start,
         base: Base | None,
+        ranks: int,
     ) -> EngineResolution:
         """Complete a submitted config, or say everything that is wrong with it."""
-        return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base)
+        return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base, ranks=ranks)
 
     def longer(self, steps: int) -> dict[str, Json]:
         """Return the number of steps: a resumed training takes all else from its base, and its schedule is re-derived."""

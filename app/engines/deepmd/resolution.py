@@ -34,7 +34,13 @@ Kind = TypeVar("Kind", bound=Problem)
 
 
 def resolve(
-    config: Mapping[str, Json], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Start, base: Base | None
+    config: Mapping[str, Json],
+    *,
+    root_seed: int,
+    datasets: Mapping[str, DatasetFacts],
+    start: Start,
+    base: Base | None,
+    ranks: int,
 ) -> EngineResolution:
     """Complete a submitted config, or say everything that is wrong with it: explicit over base over default."""
     base = None if start.mode == "scratch" else base
@@ -56,7 +62,7 @@ def resolve(
     found = settle_data(draft, datasets)
     if draft.problems or inherited.problems or inherited.is_lost or found is None:
         return _refused(draft, inherited)
-    steps = settle_length(draft, found)
+    steps = settle_length(draft, found, ranks)
     settle_schedule(draft, steps)
     if start.mode == "resume" and base is not None:
         check_length_beyond(draft, steps, base)

@@ -58,30 +58,38 @@ def _is_number(value: Json, low: float, *, is_open: bool) -> bool:
     return is_number and (value > low or (value == low and not is_open))
 
 
-def settle_length(draft: Draft, found: Mapping[Path, list[SystemSummary]]) -> int:
-    """Return the number of steps, with epochs turned into steps and the tasks' weights filled in."""
+def settle_length(draft: Draft, found: Mapping[Path, list[SystemSummary]], ranks: int) -> int:
+    """Return the number of steps, with epochs turned into steps and the tasks' weights filled in.
+
+    A step takes a batch for each of the `ranks`, so that an epoch has as many times fewer steps.
+    """
     if draft.tasks() != [""]:
-        return _settle_tasks(draft, found)
+        return _settle_tasks(draft, found, ranks)
     epochs = draft.number("training", "numb_epoch")
     if epochs is None:
         return int(draft.get("training", "numb_steps"))
     path = ("training", "training_data")
     batches = batches_per_epoch(draft.get(*path), found[path])
-    steps = _ceil(epochs * batches)
-    note = f"{epochs:g} epochs of {batches} batches (training.numb_epoch)"
+    steps = _ceil(epochs * batches / ranks)
+    note = f"{epochs:g} epochs of {batches} batches (training.numb_epoch){_at_once(ranks)}"
     _replace(draft, "numb_epoch")
     draft.put(("training", "numb_steps"), steps, "derived", note=note, source=draft.source("training", "numb_epoch"))
     return steps
 
 
-def _settle_tasks(draft: Draft, found: Mapping[Path, list[SystemSummary]]) -> int:
+def _at_once(ranks: int) -> str:
+    return f", {ranks} a step" if ranks > 1 else ""
+
+
+def _settle_tasks(draft: Draft, found: Mapping[Path, list[SystemSummary]], ranks: int) -> int:
     paths = {task: (*draft.data_section(task), "training_data") for task in draft.tasks()}
     epochs = draft.get("training", "num_epoch_dict") or {}
     if epochs:
         batches = {task: batches_per_epoch(draft.get(*path), found[path]) for task, path in paths.items()}
         targets = {task: float(epochs[task]) * batches[task] for task in paths}
-        steps = _ceil(sum(targets.values()))
-        note = "from training.num_epoch_dict: " + ", ".join(f"{task} {targets[task]:g} batches" for task in targets)
+        steps = _ceil(sum(targets.values()) / ranks)
+        batches_of = ", ".join(f"{task} {targets[task]:g} batches" for task in targets)
+        note = f"from training.num_epoch_dict: {batches_of}{_at_once(ranks)}"
         draft.put(("training", "num_epoch_dict"), {}, "derived", note="turned into numb_steps and model_prob")
         draft.put(("training", "numb_steps"), steps, "derived", note=note)
         _put_shares(draft, {task: value / sum(targets.values()) for task, value in targets.items()}, note)

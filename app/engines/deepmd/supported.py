@@ -142,7 +142,7 @@ IDLE = (
     Idle("model", "data_bias_nsample", "it is for changing the bias of a trained model"),
     Idle("model", "bridging_r_inner", "it belongs to bridging_method"),
     Idle("model", "bridging_r_outer", "it belongs to bridging_method"),
-    Idle("learning_rate", "scale_by_worker", "one process trains"),
+    Idle("learning_rate", "scale_by_worker", "DeePMD-kit's PyTorch backend scales the learning rate by nothing"),
     Idle("validating", "validation_freq", "full validation is off"),
     Idle("validating", "save_best", "full validation is off"),
     Idle("validating", "max_best_ckpt", "full validation is off"),

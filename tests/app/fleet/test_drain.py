@@ -2,7 +2,7 @@
 
 from starlette.testclient import TestClient
 
-from app.fleet.service import free_slots
+from app.fleet.service import openings
 from app.wire.system import WorkerView
 from tests.app.simulated import SimulatedWorker
 
@@ -21,7 +21,7 @@ def test_a_worker_drains_and_takes_work_again(app, client, submit, worker: Simul
     assert worker.presence(busy=1).json() == {"drain": True}
     assert listed(client).drain
     with app.state.sessions() as session:
-        assert free_slots(session, settings) == {}
+        assert openings(session, settings) == {}
     client.post(f"/api/v1/workers/{worker.id}/drain", json={"drain": False})
     assert worker.presence(busy=1).json() == {"drain": False}
 

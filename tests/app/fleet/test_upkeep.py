@@ -27,11 +27,11 @@ def settings(database_url, tmp_path, redis_url) -> Settings:
 def messages(redis_url):
     """Take the messages from the broker: (job, attempt) in order."""
 
-    def take() -> list[tuple[int, int]]:
+    def take(queue: str = "cairn.deepmd") -> list[tuple[int, int]]:
         with redis.Redis.from_url(redis_url) as connection:
-            raw = [connection.rpop("cairn.deepmd") for _ in range(connection.llen("cairn.deepmd"))]
+            raw = [connection.rpop(queue) for _ in range(connection.llen(queue))]
         return [
-            tuple(json.loads(json.loads(item)["headers"]["argsrepr"].replace("(", "[").replace(")", "]")))
+            tuple(json.loads(json.loads(item)["headers"]["argsrepr"].replace("(", "[").replace(")", "]"))[:2])
             for item in raw
         ]
 

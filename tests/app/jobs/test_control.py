@@ -74,7 +74,7 @@ def test_a_queued_job_is_paused_at_once_and_comes_back(client, submit, worker, r
     assert [kind for kind, _ in told(client, job_id)] == ["submitted", "paused"], "pausing again changes nothing"
     assert do(client, job_id, "resume")["state"] == "queued"
     assert show(client, job_id)["stop_reason"] is None
-    assert rung == [("deepmd", job_id, 1), ("deepmd", job_id, 1)]
+    assert rung == [("deepmd", job_id, 1, 1), ("deepmd", job_id, 1, 1)]
     do(client, job_id, "pause")
     assert do(client, job_id, "cancel")["state"] == "cancelled", "and it may be cancelled while it is paused"
 
@@ -93,7 +93,7 @@ def test_a_running_job_stops_after_a_checkpoint_and_goes_on_from_it(client, runn
     assert told(client, job_id)[-1] == ("paused", "paused at step 231")
     assert rung == []
     do(client, job_id, "resume")
-    assert rung == [("deepmd", job_id, 2)]
+    assert rung == [("deepmd", job_id, 2, 1)]
     assert worker.claim(job_id, 2).claim["resume_from"]["step"] == 231
 
 
@@ -197,7 +197,7 @@ def test_a_failed_job_goes_on_from_its_newest_checkpoint_and_counts_on(client, r
     assert (job["state"], job["cause"], job["ended_at"], job["progress"]["step"]) == ("queued", None, None, 200)
     kind, words = told(client, job_id)[-1]
     assert (kind, words.endswith("from the checkpoint of step 200")) == ("retried", True)
-    assert rung == [("deepmd", job_id, 2)]
+    assert rung == [("deepmd", job_id, 2, 1)]
     again = worker.claim(job_id, 2)
     assert again.claim["resume_from"]["step"] == 200
     again.metrics(0, [300, 400])

@@ -156,7 +156,7 @@ def test_the_doorbell_rings_when_the_plan_is_made(client, app, worker, water, mo
     job_id = checking_job(client)
     assert rung == []
     list_tensors(app, worker)
-    assert rung == [("stub", job_id, 1)]
+    assert rung == [("stub", job_id, 1, 1)]
 
 
 def test_nobody_waits_when_no_worker_is_alive(client, app, settings, gone):
@@ -409,6 +409,15 @@ def test_resuming_goes_on_with_seed_config_and_step_of_the_base(client, app, wor
     assert count(app, Errand) == 1
     other = client.post("/api/v1/jobs", json=body({"steps": 200}, mode="resume", base=f"job:{trained}") | {"seed": 5})
     assert problems(other).keys() == {"/seed"}
+
+
+def test_a_resumed_training_goes_on_with_as_many_ranks(client, app, worker, trained):
+    post(client, base=f"job:{trained}")
+    resumable(app, worker)
+    resume = body({"steps": 200}, mode="resume", base=f"job:{trained}")
+    problem = problems(client.post("/api/v1/jobs", json=resume | {"resources": {"gpus": 2}}))["/resources/gpus"]
+    assert problem["message"].startswith("resources.gpus is 2, but job-1@1 was trained with 1: ")
+    assert problem["hint"] == "Ask for 1, or choose mode init for a new training from these weights."
 
 
 # --- the claim --------------------------------------------------------------------------------------------------------

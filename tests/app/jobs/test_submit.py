@@ -176,7 +176,7 @@ def bell(app, client, monkeypatch):
 
 def test_the_doorbell_rings_once_the_job_is_committed(submit, bell):
     job = submit()
-    assert bell.rung == [("deepmd", job["id"], 1)]
+    assert bell.rung == [("deepmd", job["id"], 1, 1)]
 
 
 def requeue(session, job_id: int) -> None:

@@ -24,7 +24,14 @@ class ToyEngine:
         return iter(())
 
     def resolve(
-        self, config: Mapping[str, Any], *, root_seed: int, datasets: Mapping[str, DatasetFacts], start: Any, base: Any
+        self,
+        config: Mapping[str, Any],
+        *,
+        root_seed: int,
+        datasets: Mapping[str, DatasetFacts],
+        start: Any,
+        base: Any,
+        ranks: int,
     ) -> EngineResolution:
         full = {"steps": 100, "step_s": 0.01, "every": 20, "accident": "", "accident_at": 0} | config
         origins = {f"/{key}": Origin(origin="explicit" if key in config else "default") for key in full}
