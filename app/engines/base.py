@@ -122,6 +122,8 @@ class Task(Protocol):
     """Where the torch half is (`worker.engines.base.EngineTask`): `"worker.engines.deepmd.deviation:Deviation"`."""
     on_data: bool
     """Whether `models` and `data` are all that its config needs: the page of a group offers it."""
+    report: str | None
+    """Name of the file in which it tells errors, of the form `app.wire.measuring.ErrorReport`; None: it measures none."""
     document: type[Message]
     """What a submitted config may say, with defaults. Checked first: the functions below get configs that fit it."""
 

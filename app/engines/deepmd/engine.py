@@ -10,12 +10,14 @@ from app.engines.deepmd import (
     document,
     ensemble,
     examples,
+    freezing,
     inventory,
     lcurve,
     metrics,
     naming,
     resolution,
     schema,
+    testing,
     transfer,
 )
 from app.engines.deepmd.transfer.names import SINGLE, Name
@@ -41,7 +43,11 @@ class DeepmdEngine:
     document = "input.json"
     data_words = data.WORDS
     metric_words: Mapping[str, MetricWords] = metrics.WORDS
-    tasks: Mapping[str, Task] = {"model-devi": deviation.ModelDeviation()}
+    tasks: Mapping[str, Task] = {
+        "test": testing.ModelTest(),
+        "freeze": freezing.Freezing(),
+        "model-devi": deviation.ModelDeviation(),
+    }
 
     def schema(self) -> dict[str, Json]:
         """Return the JSON schema of an `input.json`."""

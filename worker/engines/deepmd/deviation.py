@@ -1,19 +1,17 @@
 """Jobs of kind model-devi: `dp model-devi`, frame by frame, with DeePMD-kit's own functions for every number."""
 
-import zipfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from deepmd.infer.deep_pot import DeepPot
 from deepmd.infer.model_devi import calc_model_devi, write_model_devi_out
 from deepmd.utils.data import DeepmdData
 
-from worker import wrappers
 from worker.engines.base import Context
+from worker.engines.deepmd import opening
 from worker.engines.deepmd.config import system_paths
 from worker.failures import TrainingFailure
 from worker.rundir import ModelSpec, RunDir, RunSpec
@@ -22,9 +20,6 @@ OUTPUT = "model_devi.out"
 
 COLUMNS = ("max_v", "min_v", "avg_v", "max_f", "min_f", "avg_f", "e")
 """What `calc_model_devi` returns beside the number of the frame, in its order. eV/Å, virials and energies eV per atom."""
-
-ATOMS_AT_ONCE = 1024
-"""Atoms of one evaluation: what DeePMD-kit itself begins with. Always the same, so that no bit depends on free memory."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -52,9 +47,8 @@ class Deviation:
         self._config, self._context = spec.config, context
         self._run = RunDir(context.root)
         context.phase("model")
-        # The first call of a scripted model would run other code, with other last bits, than the later ones.
-        torch.jit.set_fusion_strategy([("STATIC", 0), ("DYNAMIC", 0)])
-        self._models = [_load(self._run, model, context) for model in spec.models]
+        opening.repeatably()
+        self._models = [opening.open_model(self._run, model, context) for model in spec.models]
         _check_type_maps(self._models, spec.models)
         context.phase("data")
         self._systems = [
@@ -114,7 +108,7 @@ class Deviation:
                 raise TrainingFailure("data", f"{name}, {Path(str(part)).name} cannot be read: {error}") from error
             count, atoms = data["coord"].shape[0], data["type"].shape[-1]
             chosen = [frame for frame in range(count) if (first + frame) % self._config["stride"] == 0][:left]
-            size = max(1, ATOMS_AT_ONCE // atoms)
+            size = max(1, opening.ATOMS_AT_ONCE // atoms)
             for start in range(0, len(chosen), size):
                 yield _taken(system, data, chosen[start : start + size], first)
             first, left = first + count, left - len(chosen)
@@ -131,46 +125,6 @@ def _taken(system: DeepmdData, data: dict[str, Any], places: list[int], first: i
         fparam=data["fparam"][places] if "fparam" in data else None,
         aparam=data["aparam"][places] if "aparam" in data else None,
     )
-
-
-def _load(run: RunDir, model: ModelSpec, context: Context) -> DeepPot:
-    """Return a model, ready to be evaluated: of a checkpoint run as it is, of a frozen one its own code."""
-    # DeePMD-kit tells checkpoints from frozen models by the ending of the name, whatever the file is.
-    path = run.models / model.file_name
-    is_frozen = _is_frozen(path)
-    named = path.with_name(f"{path.stem}-model{'.pth' if is_frozen else '.pt'}")
-    named.unlink(missing_ok=True)
-    named.symlink_to(path.name)
-    if is_frozen:
-        return _opened(named)
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    state, prefixes = wrappers.unwrapped(held.get("model", held), ())
-    if prefixes:  # DeePMD-kit knows no names but the model's own
-        named.unlink()
-        torch.save({"model": state}, named)
-    loaded = _opened(named)
-    _check_weights(state.keys(), loaded, model.name, context)
-    return loaded
-
-
-def _opened(path: Path) -> DeepPot:
-    return DeepPot(str(path), auto_batch_size=False, no_jit=True)
-
-
-def _is_frozen(path: Path) -> bool:
-    """Return whether a file is a TorchScript archive, which has code in it. A checkpoint of torch before 1.6 is no archive."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _check_weights(names: Set[str], loaded: DeepPot, name: str, context: Context) -> None:
-    """Say aloud which weights a file lacks, or has beside the model's: DeePMD-kit loads it all the same."""
-    odd = sorted(loaded.deep_eval.dp.state_dict().keys() ^ names)
-    if odd:
-        shown = ", ".join(odd[:5]) + (f" and {len(odd) - 5} more" if len(odd) > 5 else "")
-        context.event("warning", f"{name} is of another version of DeePMD-kit: model and file differ in {shown}.")
 
 
 def _check_type_maps(models: Sequence[DeepPot], specs: Sequence[ModelSpec]) -> None:

@@ -17,6 +17,8 @@ import torch
 
 import worker.engines.deepmd.deviation
 import worker.engines.deepmd.errands
+import worker.engines.deepmd.freezing
+import worker.engines.deepmd.testing
 import worker.engines.deepmd.trainer
 import worker.errand
 import worker.trainer

@@ -4,40 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.engines.base import DatasetFacts, EngineResolution, Model
+from app.engines.base import EngineResolution, Model
 from app.engines.deepmd.deviation import DeviationDocument, ModelDeviation
-from app.wire.datasets import SystemSummary
-from app.wire.models import BaseFacts, BranchFacts
+from tests.app.engines.deepmd.named_models import DATA, branch, codes, trained, uploaded
 
 KIND = ModelDeviation()
-
-
-def system(name: str, frames: int, *elements: str) -> SystemSummary:
-    counts = dict.fromkeys(elements, 4)
-    return SystemSummary(name=name, atoms=8, frames=frames, elements=counts, type_map=list(elements), labels=["energy"])
-
-
-CU = DatasetFacts("cu", 3, "c" * 64, (system("md", 10, "Cu"), system("hot", 4, "Cu")), ("Cu",))
-AU = DatasetFacts("au", 1, "a" * 64, (system("md", 5, "Au"),), ("Au",))
-DATA = {"dataset:cu": CU, "dataset:cu@3/md": CU, "dataset:cu@3/hot": CU, "dataset:au": AU, "dataset:cu/ice": CU}
-
-
-def trained(job: int, *, sha256: str = "", **model: Any) -> Model:
-    """Return a checkpoint of a job."""
-    section = {"type_map": ["Cu"], "fitting_net": {"type": "ener"}, **model}
-    return Model(f"job:{job}@400", sha256 or f"{job:064d}", config={"model": section})
-
-
-def uploaded(*branches: BranchFacts) -> Model:
-    """Return a base model with these branches."""
-    facts = BaseFacts(
-        engine="deepmd", form="frozen model", architecture="", branches=list(branches), tensors=[], parameters=1
-    )
-    return Model("base@1", "b" * 64, facts=facts)
-
-
-def branch(name: str = "", *types: str, **model: Any) -> BranchFacts:
-    return BranchFacts(name=name, type_map=list(types or ("Cu",)), model=model, parameters=1)
 
 
 def resolve(
@@ -47,10 +18,6 @@ def resolve(
     named = {f"m{index}": model if isinstance(model, list) else [model] for index, model in enumerate(models)}
     config = DeviationDocument(models=list(named), data=list(data), **options).model_dump(exclude_unset=True)
     return KIND.resolve(config, root_seed=1, datasets=DATA, models=named)
-
-
-def codes(answer: EngineResolution) -> dict[str | None, str]:
-    return {problem.pointer: problem.code for problem in answer.problems}
 
 
 def test_a_config_is_completed_and_pinned() -> None:

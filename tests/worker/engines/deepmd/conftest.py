@@ -1,11 +1,16 @@
 """A small copper-gold dataset labelled by EMT, and runs on it."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from tests.worker.engines.deepmd.deepmd_runs import Runs, make_config
 from worker.children import Forkserver
+from worker.loop import StopSwitch
+from worker.rundir import ModelSpec, RunDir, RunSpec, write_json
+from worker.trainer import train
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +83,35 @@ def session_runs(tmp_path_factory, data_root, forkserver_once):
 def straight(session_runs):
     """One uninterrupted se_e2_a run of 8 steps with checkpoints after 4 and 8."""
     return session_runs.train(make_config())
+
+
+@pytest.fixture(scope="session")
+def checkpoints(straight):
+    """Two models: one training after 4 and after 8 steps."""
+    return [next((straight.checkpoints / f"step-{step}").glob("*.pt")) for step in (4, 8)]
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory, data_root):
+    """Do a job that trains nothing, in this process; return its result and its run directory."""
+
+    def task(kind, models, steps, *, config, stop=None):
+        run = RunDir(tmp_path_factory.mktemp(kind))
+        run.create()
+        run.data.rmdir()
+        run.data.symlink_to(data_root)
+        specs = []
+        for number, path in enumerate(models):
+            shutil.copy(path, run.models / f"{number}{path.suffix}")
+            specs.append(ModelSpec(name=f"job:1@{number}", file_name=f"{number}{path.suffix}", sha256="0" * 64))
+        spec = {
+            "kind": kind, "engine": "deepmd", "job_name": "d", "submitted": {}, "seed": 0, "seeds": {},
+            "datasets": {"cu@1": "d" * 64}, "determinism": "strict", "checkpoints": {}, "file_stem": "d", "threads": 1,
+            "total_steps": steps, "models": specs, "config": {"models": [], **config},
+        }  # fmt: skip
+        write_json(run.spec, RunSpec.model_validate(spec))
+        if stop:
+            run.stop.write_text(stop)
+        return train(run, StopSwitch(run.stop)), run
+
+    return task

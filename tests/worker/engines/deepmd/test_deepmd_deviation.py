@@ -1,6 +1,5 @@
 """Jobs of kind model-devi: the numbers and the file are those of `dp model-devi` on the same models and data."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,6 @@ from deepmd.pt.entrypoints.main import freeze
 
 from tests.worker.engines.deepmd.deepmd_runs import metrics_of
 from worker.engines.deepmd.deviation import COLUMNS
-from worker.loop import StopSwitch
-from worker.rundir import ModelSpec, RunDir, RunSpec, write_json
-from worker.trainer import train
 
 pytestmark = [
     pytest.mark.deepmd,
@@ -26,12 +22,6 @@ DEFAULTS = {"relative": None, "atomic": False, "frequency": 1, "stride": 1, "lim
 
 
 @pytest.fixture(scope="module")
-def checkpoints(straight):
-    """Two models: one training after 4 and after 8 steps."""
-    return [next((straight.checkpoints / f"step-{step}").glob("*.pt")) for step in (4, 8)]
-
-
-@pytest.fixture(scope="module")
 def frozen(checkpoints, tmp_path_factory):
     """The same two, frozen by DeePMD-kit."""
     directory = tmp_path_factory.mktemp("frozen")
@@ -41,28 +31,12 @@ def frozen(checkpoints, tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(tmp_path, data_root):
+def evaluate(task):
     """Run a job in this process; return its result and its run directory."""
 
     def evaluate(models, frames, stop=None, **options):
-        run = RunDir(tmp_path / f"run{len(list(tmp_path.glob('run*')))}")
-        run.create()
-        run.data.rmdir()
-        run.data.symlink_to(data_root)
-        specs = []
-        for number, path in enumerate(models):
-            shutil.copy(path, run.models / f"{number}{path.suffix}")
-            specs.append(ModelSpec(name=f"job:1@{number}", file_name=f"{number}{path.suffix}", sha256="0" * 64))
         data = options.pop("data", [f"dataset:cu@1/{name}" for name in SYSTEMS])
-        spec = {
-            "kind": "model-devi", "engine": "deepmd", "job_name": "d", "submitted": {}, "seed": 0, "seeds": {},
-            "datasets": {"cu@1": "d" * 64}, "determinism": "strict", "checkpoints": {}, "file_stem": "d", "threads": 1,
-            "total_steps": frames, "models": specs, "config": {**DEFAULTS, "models": [], "data": data, **options},
-        }  # fmt: skip
-        write_json(run.spec, RunSpec.model_validate(spec))
-        if stop:
-            run.stop.write_text(stop)
-        return train(run, StopSwitch(run.stop)), run
+        return task("model-devi", models, frames, stop=stop, config={**DEFAULTS, "data": data, **options})
 
     return evaluate
 
