@@ -31,8 +31,8 @@ test: $(DEV) assets lint ## Lint, types, import rules, then every test
 test-long: $(DEV) ## Tests that take minutes, too: every kind of training killed at ten random steps, stock trainings looked into
 	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --long -m long $(ARGS)
 
-test-faults: $(DEV) ## Kill every part and compare with undisturbed runs (ARGS=--faults=300: a long random campaign, and its report)
-	$(BIN)/pytest tests/faults $(if $(findstring --faults,$(ARGS)),-k campaign) $(ARGS)
+test-faults: $(DEV) ## Harm every part and compare with undisturbed runs (ARGS="--faults=300 --report=FILE": a long random campaign)
+	$(BIN)/pytest tests/faults --long $(if $(findstring --faults,$(ARGS)),-k campaign) $(ARGS)
 
 lint: $(DEV) ## Style, types and import rules
 	$(BIN)/ruff check .

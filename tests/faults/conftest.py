@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
+import redis as redis_client
 
 from app.queue import Doorbell
 from tests.conftest import _redis_program
@@ -36,7 +37,10 @@ T = TypeVar("T")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`make test-faults ARGS=--faults=300`. Known only when this directory is named: by itself the suite runs a short form."""
-    parser.addoption("--faults", type=int, help="faults of the random campaign")
+    parser.addoption(
+        "--faults", type=int, help="faults of the random campaign on SQLite; a quarter as many on PostgreSQL"
+    )
+    parser.addoption("--report", type=Path, help="file to which the campaign's report is appended")
     parser.addoption("--seed", type=int, help="what the campaign's chances come from")
 
 
@@ -81,7 +85,9 @@ class World:
     lease_s: float = LEASE_S
     settings: dict[str, str] = field(default_factory=dict)
     """Of all its parts, beside those that every test has."""
-    api: subprocess.Popen[bytes] | None = None
+    starter: subprocess.Popen[bytes] | None = None
+    """Starts APIs: see `toy/api.py`."""
+    api: psutil.Process | None = None
     workers: list[WorkerProcess] = field(default_factory=list)
     jobs: list[int] = field(default_factory=list)
 
@@ -106,17 +112,31 @@ class World:
             | self.settings
         )
 
+    def launch_api(self) -> None:
+        """Start the API's process, and return at once."""
+        if self.starter is None:
+            with (self.data_dir / "api.log").open("ab") as log:
+                command = [sys.executable, "-m", "tests.faults.toy.api"]
+                self.starter = subprocess.Popen(
+                    command, cwd=ROOT, env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+                )
+        assert self.starter.stdin is not None
+        assert self.starter.stdout is not None
+        self.starter.stdin.write(b"\n")
+        self.starter.stdin.flush()
+        self.api = psutil.Process(int(self.starter.stdout.readline()))
+
     def start_api(self) -> None:
-        with (self.data_dir / "api.log").open("ab") as log:
-            self.api = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.toy.api"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
-            )
-        wait_for(lambda: self.is_up(), "the API")
-        self.http.headers["Authorization"] = f"Bearer {(self.data_dir / 'user.token').read_text().strip()}"
+        self.launch_api()
+        wait_for(self.is_up, "the API")
+        self.http.headers["Authorization"] = f"Bearer {self.token('user')}"
+
+    def token(self, whose: str) -> str:
+        return (self.data_dir / f"{whose}.token").read_text().strip()
 
     def is_up(self) -> bool:
         assert self.api is not None
-        assert self.api.poll() is None, (self.data_dir / "api.log").read_text()
+        assert not is_gone(self.api), (self.data_dir / "api.log").read_text()
         with suppress(httpx.TransportError):
             return self.http.get("/api/v1/health").is_success
         return False
@@ -187,6 +207,12 @@ class World:
         found = answer.json()
         return list(found["items"] if isinstance(found, dict) else found)
 
+    def events(self, job_id: int) -> list[dict[str, Any]]:
+        """Return a job's timeline, oldest line first."""
+        answer = self.http.get(f"/api/v1/jobs/{job_id}/events")
+        assert answer.status_code == 200, answer.text
+        return list(answer.json())
+
     def attempts(self, job_id: int) -> list[tuple[str, int]]:
         """Return state and first step of every execution."""
         return [(attempt["state"], attempt["start_step"]) for attempt in self.job(job_id)["attempts"]]
@@ -229,9 +255,9 @@ class World:
         self.workers, self.jobs = [], []
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator["Redis"]:
-    """A real Redis that listens on a unix socket only, as `cairn up` starts it."""
+@contextmanager
+def running_redis() -> Iterator["Redis"]:
+    """Start a real Redis that listens on a unix socket only, as `cairn up` starts it."""
     directory = Path("/tmp") / f"cairn-faults-{secrets.token_hex(4)}"  # a socket's path is at most 107 bytes long
     directory.mkdir(mode=0o700)
     redis = Redis(directory)
@@ -241,8 +267,15 @@ def redis() -> Iterator["Redis"]:
     shutil.rmtree(directory)
 
 
+@pytest.fixture(scope="session")
+def redis() -> Iterator["Redis"]:
+    """The broker of the service that the tests share."""
+    with running_redis() as redis:
+        yield redis
+
+
 class Redis:
-    """A broker without a memory: what is in it when it is killed is lost."""
+    """A broker whose messages are on the disk as soon as it has them: killed, it has them again unless it `forget`s."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -250,9 +283,21 @@ class Redis:
         self.url = f"unix://{self.socket}"
 
     def start(self) -> None:
-        options = ["--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self.directory)]
-        self.process = subprocess.Popen([str(_redis_program()), *options], stdout=subprocess.DEVNULL)
-        wait_for(self.socket.exists, "Redis")
+        """Start it, and wait until it answers: first it reads what it had."""
+        options = ["--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory)]
+        kept = ["--save", "", "--appendonly", "yes", "--appendfsync", "no"]
+        self.process = subprocess.Popen([str(_redis_program()), *options, *kept], stdout=subprocess.DEVNULL)
+        wait_for(self._answers, "Redis")
+
+    def _answers(self) -> bool:
+        with suppress(redis_client.RedisError), redis_client.Redis.from_url(self.url) as connection:
+            return bool(connection.ping())
+        return False
+
+    def forget(self) -> None:
+        """Lose what was in it; it must be dead."""
+        for kept in self.directory.glob("append*"):
+            shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
 
     def kill(self) -> None:
         self.process.kill()
@@ -274,11 +319,13 @@ def running_service(
         service.start_api()
         yield service
         assert service.api is not None
+        assert service.starter is not None
         service.api.terminate()
         service.api.wait(PATIENCE_S)
+        service.starter.communicate(timeout=PATIENCE_S)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, redis: Redis, sqlite_template: Path) -> Iterator[World]:
     """A service whose API runs."""
     with running_service(tmp_path_factory.mktemp("service"), redis, sqlite_template) as service:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from worker.failures import cause_of, is_disk_full
 from worker.rundir import Manifest, Result, RunDir, RunSpec, Status, write_atomically, write_json
 
 FLUSH_S = 0.1
@@ -34,11 +36,17 @@ def main(rundir: Path) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     write_json(run.environment, {"pid": os.getpid()})
     with run.events.open("a") as file:
-        file.write(json.dumps({"kind": "toy", "message": f"starts at {time.time():.6f}", "data": {}}) + "\n")
+        about = {"kind": "toy", "message": "starts", "data": {"at": time.time()}}
+        file.write(json.dumps(about) + "\n")
     if not (run.artifacts_in / f"toy-{'ab' * 32}").exists():
         write_atomically(run.artifacts_out / f"toy-{'ab' * 32}", b"statistics")
     print(f"started {time.time():.6f}", flush=True)
-    result = _train(run, spec, stopping)
+    try:
+        result = _train(run, spec, stopping)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        result = Result(outcome="failed", step=0, cause=cause_of(error, "training"))
     print(f"ended {result.outcome} at {result.step}", flush=True)
     write_json(run.result, result)
     return 0
@@ -64,8 +72,8 @@ def _train(run: RunDir, spec: RunSpec, stopping: list[int]) -> Result:
             batch, flushed = _spool(run, batch, rows), time.monotonic()
             write_json(run.status, Status(phase="training", step=step), durable=False)
         if step % spec.config["every"] == 0:
-            batch, saved_step = _spool(run, batch, rows), step
-            _save(run, spec, step, value)
+            batch = _spool(run, batch, rows)
+            saved_step = step if _save_if_room(run, spec, step, value) else saved_step
         time.sleep(spec.config["step_s"])
     if saved_step != step and not run.stop.exists():
         _save(run, spec, step, value)
@@ -90,6 +98,18 @@ def _column(kind: pa.DataType, values: Sequence[float]) -> pa.Array:
     """Do what `pa.array` does without its import of pandas, which takes longer than a whole toy training."""
     numbers = np.array(values, kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _save_if_room(run: RunDir, spec: RunSpec, step: int, value: float) -> bool:
+    """As the real loop does it: while the disk is full the training goes on; the last checkpoint has to fit."""
+    try:
+        _save(run, spec, step, value)
+    except OSError as error:
+        if not is_disk_full(error) or step == spec.total_steps:
+            raise
+        shutil.rmtree(run.checkpoints / f"step-{step}", ignore_errors=True)
+        return False
+    return True
 
 
 def _save(run: RunDir, spec: RunSpec, step: int, value: float) -> None:
