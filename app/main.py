@@ -9,6 +9,7 @@ from sqlalchemy.orm import sessionmaker
 from app import failures, keys, queue, system, worker_api
 from app.artifacts.routes import worker_router as blob_router
 from app.artifacts.store import open_store
+from app.artifacts.upload_routes import router as upload_router
 from app.datasets.routes import router as dataset_router
 from app.db import make_engine, transaction
 from app.fleet.routes import router as fleet_router
@@ -37,6 +38,7 @@ ROUTERS = (
     metrics_router,
     group_router,
     retention_router,
+    upload_router,
     dataset_router,
     model_router,
     fleet_router,

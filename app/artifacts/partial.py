@@ -2,6 +2,7 @@
 
 `HEAD /blobs/SHA256` says how far one is (`Upload-Offset`), `PUT` with `Content-Range` appends the next piece. Each piece is
 received whole before it is appended, so what is there is always the beginning of the file, and half a piece is nothing.
+What people upload in pieces (`waiting.py`) grows by the same rules.
 """
 
 import fcntl
@@ -68,14 +69,31 @@ def append(store: BlobStore, sha256: str, piece: Piece, incoming: Incoming) -> D
     """Append a piece. Returns what identifies the blob when this was its last one, and it is stored.
 
     Raises:
+        DigestMismatch: as `appended`; or the whole is not what it was to be, and is gone.
+        OtherOffset, DiskFull: as `appended`.
+    """
+    path = _path(store, sha256)
+    with appended(path, piece, incoming) as received:
+        if received < piece.total:
+            return None
+        try:
+            return store.adopt(path, expected=sha256)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def appended(path: Path, piece: Piece, incoming: Incoming) -> Iterator[int]:
+    """Append a piece to a partial file and yield how many bytes have arrived, while nobody else extends it.
+
+    Raises:
         OtherOffset: the piece does not begin where the one before ended.
-        DigestMismatch: the piece has another length than announced; or the whole is not what it was to be, and is gone.
+        DigestMismatch: the piece has another length than announced.
         DiskFull: there is no room. What was there stays.
     """
     expected = piece.last - piece.first + 1
     if incoming.finish().size != expected:
         raise DigestMismatch(f"The piece was announced with {expected} bytes, but {incoming.size} arrived.")
-    path = _path(store, sha256)
     with _locked(path) as file:
         size = file.seek(0, os.SEEK_END)
         # A file that is whole already was about to be stored when the server was killed.
@@ -83,12 +101,8 @@ def append(store: BlobStore, sha256: str, piece: Piece, incoming: Incoming) -> D
             if size != piece.first:
                 raise OtherOffset(size)
             _extend(file, size, incoming)
-            if size + expected < piece.total:
-                return None
-        try:
-            return store.adopt(path, expected=sha256)
-        finally:
-            path.unlink(missing_ok=True)
+            size += expected
+        yield size
 
 
 @contextmanager

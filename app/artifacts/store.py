@@ -41,6 +41,17 @@ def check_digest(expected: str, digests: Digests) -> None:
         )
 
 
+def hashed(path: Path) -> Digests:
+    """Put a file's bytes on the disk for good and return what identifies them."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            sha256.update(chunk)
+            md5.update(chunk)
+        os.fsync(file.fileno())
+    return Digests(sha256.hexdigest(), md5.hexdigest(), path.stat().st_size)
+
+
 class Incoming:
     """A file that is being received: hashed while it is written, gone at the end unless the store took it."""
 
@@ -108,7 +119,7 @@ class BlobStore:
     def keep(self, incoming: Incoming) -> Digests:
         """Store what was received. Bytes that are there already stay as they are; damaged ones are replaced."""
         digests = incoming.finish()
-        self._place(incoming.path, digests)
+        self.place(incoming.path, digests)
         return digests
 
     def adopt(self, path: Path, expected: str | None = None) -> Digests:
@@ -116,19 +127,14 @@ class BlobStore:
 
         Raises DigestMismatch, and stores nothing, when its SHA-256 is not `expected`.
         """
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        with path.open("rb", buffering=0) as file:
-            while chunk := file.read(CHUNK_BYTES):
-                sha256.update(chunk)
-                md5.update(chunk)
-            os.fsync(file.fileno())
-        digests = Digests(sha256.hexdigest(), md5.hexdigest(), path.stat().st_size)
+        digests = hashed(path)
         if expected is not None:
             check_digest(expected, digests)
-        self._place(path, digests)
+        self.place(path, digests)
         return digests
 
-    def _place(self, path: Path, digests: Digests) -> None:
+    def place(self, path: Path, digests: Digests) -> None:
+        """Store a file that was hashed by moving it away, unless its bytes are there already."""
         if self.intact(digests.sha256):
             return
         with disk_full_named(f"a blob of {digests.size} bytes"):

@@ -1,20 +1,25 @@
-"""A file that comes with a name and an engine: in a form, or as a bare body whose fields are query parameters."""
+"""A file that comes with a name and an engine: in a form, as a bare body with query parameters, or uploaded before."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field, TypeAdapter, ValidationError
 
+from app.artifacts import waiting
 from app.artifacts.forms import receive_form
-from app.artifacts.store import BlobStore, Incoming
+from app.artifacts.store import BlobStore, Digests
 from app.artifacts.transfer import fill, upload_limit
 from app.engines import registry
 from app.errors import Invalid
 from app.wire.datasets import NAME_PATTERN
 from app.wire.problems import Problem
+from app.wire.uploads import UPLOAD_PATTERN
 
 _NAME = TypeAdapter(Annotated[str, Field(pattern=NAME_PATTERN)])
 
@@ -26,7 +31,9 @@ class Upload:
     name: str
     engine: str
     file_name: str
-    incoming: Incoming
+    path: Path
+    """In the store's scratch directory."""
+    digests: Digests
     fields: Mapping[str, str]
     """Every field, those above included."""
 
@@ -35,24 +42,35 @@ class Upload:
 async def receive_upload(request: Request, store: BlobStore, what: str) -> AsyncIterator[Upload]:
     """Receive a file and its fields. `what` it is stands in messages: "a dataset".
 
+    With a field `upload` there is no body: the file was uploaded in pieces before.
+
     Raises:
         Invalid: it has no good name, no known engine, or comes in no form that is understood.
-        TooLarge, UploadInterrupted: as the receiving functions say.
+        TooLarge, UploadInterrupted, UploadIncomplete, DigestMismatch: as the receiving functions say.
     """
     with ExitStack() as stack:
         if request.headers.get("content-type", "").startswith("multipart/"):
             form = await receive_form(request, store, stack)
             file = form.file("file")
-            file_name, incoming, fields = file.file_name, file.incoming, form.fields
+            file_name, fields = file.file_name, form.fields
             _check(fields, what)
+            path, digests = file.incoming.path, file.incoming.finish()
         else:
             fields = dict(request.query_params)
             _check(fields, what)  # what is wrong with them is said before gigabytes are received
             file_name = fields.get("filename", "upload")
-            incoming = stack.enter_context(store.receive(upload_limit(request)))
-            await fill(incoming, request.stream())
-        incoming.finish()
-        yield Upload(fields["name"], fields.get("engine") or registry.of_file(file_name), file_name, incoming, fields)
+            path, digests = await _body(request, store, stack, fields.get("upload"))
+        engine = fields.get("engine") or registry.of_file(file_name)
+        yield Upload(fields["name"], engine, file_name, path, digests, fields)
+
+
+async def _body(request: Request, store: BlobStore, stack: ExitStack, upload: str | None) -> tuple[Path, Digests]:
+    """Return the file that is the request's body, or the one that was uploaded before."""
+    if upload is not None:
+        return await run_in_threadpool(stack.enter_context, waiting.used(store, upload))
+    incoming = stack.enter_context(store.receive(upload_limit(request)))
+    await fill(incoming, request.stream())
+    return incoming.path, incoming.finish()
 
 
 def _check(fields: Mapping[str, str], what: str) -> None:
@@ -66,6 +84,10 @@ def _check(fields: Mapping[str, str], what: str) -> None:
         problems.append(Problem(code="bad-name", message=message, pointer="/name", hint=hint))
     if registry.get(engine) is None:
         problems.append(Problem(code="unknown-engine", message=f"There is no engine {engine!r}.", pointer="/engine"))
+    upload = fields.get("upload")
+    if upload is not None and not re.fullmatch(UPLOAD_PATTERN, upload):
+        message = f"{upload!r} is no upload: it is called SHA256-SIZE."
+        problems.append(Problem(code="bad-upload", message=message, pointer="/upload"))
     if problems:
         raise Invalid(problems)
 
@@ -83,4 +105,5 @@ def body_schema(**fields: Mapping[str, Any]) -> dict[str, Any]:
         "multipart/form-data": {"schema": form},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    words = "Not with `?upload=SHA256-SIZE`, which names a file that was uploaded in pieces."
+    return {"requestBody": {"description": words, "content": content}}

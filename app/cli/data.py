@@ -1,23 +1,20 @@
 """`cairn dataset …`: datasets go up as streams, and come back as tables."""
 
-import contextlib
 import re
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
 from app.cli.failures import usage
 from app.cli.looking import pages
-from app.cli.screen import ago, err, out, print_json, size, table
+from app.cli.screen import ago, out, print_json, size, table
+from app.cli.uploading import post_file
 from app.wire.datasets import NAME_PATTERN, DatasetPage, DatasetView, Range, RegisterDirectory
 
-CHUNK = 1 << 20
 MOST_SYSTEMS = 40
 
 
@@ -57,70 +54,7 @@ def _register(api: Api, path: str, fields: dict[str, Any]) -> Any:
 
 def upload(api: Api, path: Path, fields: dict[str, Any]) -> Any:
     """Send a file, or a directory as a tar that is made on the way; return the server's answer."""
-    params = {**fields, "filename": f"{path.name or 'data'}.tar" if path.is_dir() else path.name}
-    try:
-        with sending(path) as sent:
-            content = packed(path, sent) if path.is_dir() else read(path, sent)
-            headers = {"Content-Type": "application/octet-stream"}
-            if path.is_file():
-                headers["Content-Length"] = str(path.stat().st_size)
-            return api.post("/datasets", params=params, content=content, headers=headers, timeout=UPLOAD_TIMEOUT)
-    except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}.", code="unreadable-file") from error
-
-
-class Sent(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, count: int, /) -> None:
-        """Show that `count` more bytes are on their way."""
-
-
-def read(path: Path, sent: Sent) -> Iterator[bytes]:
-    """Yield a file, piece by piece."""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            sent(len(chunk))
-            yield chunk
-
-
-def _files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.rglob("*") if path.is_file())
-
-
-def packed(directory: Path, sent: Sent) -> Iterator[bytes]:
-    """Yield a directory as a tar, piece by piece. Links are packed as what they point to: the server takes no links."""
-    for path in _files(directory):
-        info = tarfile.TarInfo(str(path.relative_to(directory)))
-        info.size = path.stat().st_size
-        yield info.tobuf(tarfile.PAX_FORMAT)
-        yield from read(path, sent)
-        yield bytes(-info.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-@contextlib.contextmanager
-def sending(path: Path) -> Iterator[Sent]:
-    """Show how much of a file or directory is on its way."""
-    total = sum(file.stat().st_size for file in _files(path)) if path.is_dir() else path.stat().st_size
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err(), transient=True, disable=not err().is_terminal) as progress:
-        task = progress.add_task(f"uploading {path.name}", total=total)
-        arrived = 0
-
-        def sent(count: int) -> None:
-            nonlocal arrived
-            arrived += count
-            what = "the server checks it" if arrived >= total else f"uploading {path.name}"
-            progress.update(task, completed=arrived, description=what)
-
-        yield sent
+    return post_file(api, "/datasets", path, fields)
 
 
 def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:

@@ -41,6 +41,11 @@ class Failure(Exception):
         self.document: Document | None = None
         """The file that the pointers point into, when there is one."""
 
+    @property
+    def code(self) -> str:
+        """The code of the first fault."""
+        return self.faults[0].code
+
     @classmethod
     def of(cls, faults: Sequence[Fault], exit_code: int) -> "Failure":
         """Return a failure that reports several faults at once."""

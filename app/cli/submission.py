@@ -19,6 +19,7 @@ from app.cli.failures import FAILED, Failure, Fault, usage
 from app.cli.screen import err, out, print_fault, print_json, size, table
 from app.cli.starting import Starting, words
 from app.cli.transfer import kept, print_plan
+from app.cli.uploading import finish
 from app.cli.weights import attended
 from app.wire.groups import GroupDetail
 from app.wire.jobs import Check, CostHints, JobDetail, Origin
@@ -104,9 +105,12 @@ def _about(document: Document) -> Iterator[None]:
 def _send(api: Api, body: dict[str, Any], data: Sequence[str], headers: dict[str, str]) -> Any:
     if not data:
         return api.post("/jobs", json=body, headers=headers)
-    with attached(data) as files:
-        fields = {"submission": json.dumps(body)}
-        return api.post("/jobs", data=fields, files=files, headers=headers, timeout=UPLOAD_TIMEOUT)
+    with attached(api, data) as found:
+        if not found.files:
+            body = {**body, "uploads": found.uploads}
+            return finish(lambda: api.post("/jobs", json=body, headers=headers, timeout=UPLOAD_TIMEOUT))
+        fields = {"submission": json.dumps(body), "uploads": json.dumps(found.uploads)}
+        return api.post("/jobs", data=fields, files=found.files, headers=headers, timeout=UPLOAD_TIMEOUT)
 
 
 def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> None:

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
-from app.cli.data import read, sending
 from app.cli.downloading import Remote, Target, fetch_all
 from app.cli.failures import Failure, usage
 from app.cli.looking import pages
 from app.cli.screen import ago, err, out, print_json, size, state, table
+from app.cli.uploading import post_file
 from app.wire.datasets import NAME_PATTERN
 from app.wire.models import ModelDetail, ModelPage, ModelView, Promote
 from app.wire.system import WorkerView
@@ -53,19 +53,9 @@ def _checked_name(name: str) -> str:
 
 def upload(api: Api, path: Path, fields: dict[str, Any]) -> ModelView:
     """Send a file; return what the server made of it, which a worker has not looked into yet."""
-    try:
-        with sending(path) as sent:
-            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-            answer = api.post(
-                "/models",
-                params={**fields, "filename": path.name},
-                content=read(path, sent),
-                headers=headers,
-                timeout=UPLOAD_TIMEOUT,
-            )
-    except OSError as error:
-        raise usage(f"{path} cannot be read: {error.strerror}.", code="unreadable-file") from error
-    return view(ModelView, answer)
+    if path.is_dir():
+        raise usage(f"{path} is a directory, not a file of weights.", code="unreadable-file")
+    return view(ModelView, post_file(api, "/models", path, fields))
 
 
 def promote(fields: dict[str, Any], *, as_json: bool) -> None:

@@ -40,7 +40,8 @@ def upload_dataset(
 ) -> DatasetView:
     """Take in a dataset, in one of the forms that its engine reads (`GET /api/v1/engines` says which).
 
-    Multipart with the fields `name` and `file`, or the bare file as the body with `?name=…&filename=…`. Energies are
+    Multipart with the fields `name` and `file`, or the bare file as the body with `?name=…&filename=…`, or no body and
+    `?name=…&filename=…&upload=SHA256-SIZE` for a file that was uploaded in pieces. Energies are
     in eV, lengths in Å, forces in eV/Å. 201 with the new version; 200 with the version that holds the same content.
     """
     type_map = upload.fields.get("type_map", "").replace(",", " ").split()
@@ -49,7 +50,7 @@ def upload_dataset(
         request.app.state.settings,
         store,
         name=upload.name,
-        path=upload.incoming.path,
+        path=upload.path,
         file_name=upload.file_name,
         engine=registry.known(upload.engine),
         type_map=type_map or None,

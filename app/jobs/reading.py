@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import Message
 
@@ -16,21 +16,26 @@ from app.artifacts.transfer import too_large, upload_limit
 from app.engines.documents import canonical
 from app.errors import AppError, Invalid, TooLarge
 from app.jobs.submission import SubmitRequest
+from app.jobs.uploads import DataFile
 from app.settings import Settings
 from app.validation import problems_of
 from app.wire.jobs import JobSubmit
 from app.wire.problems import Problem
+from app.wire.uploads import UploadedData
 
 PLAIN_FIELDS = frozenset({"name", "engine", "kind", "determinism"})
 """Form fields that are taken as they are; all others are JSON."""
 
 
+_UPLOADS = TypeAdapter(list[UploadedData])
+
+
 @dataclass(frozen=True)
 class Sent:
-    """A submission, and the data files that came with it."""
+    """A submission, and the data files that came with it or before it."""
 
     document: dict[str, Any]
-    files: list[UploadFile]
+    files: Sequence[DataFile]
 
 
 class UnsupportedMedia(AppError):
@@ -45,12 +50,14 @@ async def read_submission(request: Request) -> AsyncIterator[Sent]:
     settings: Settings = request.app.state.settings
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind == "application/json":
-        yield Sent(_object(strict_json.loads(await _limited(request, settings.max_config_bytes))), [])
+        document = _object(strict_json.loads(await _limited(request, settings.max_config_bytes)))
+        yield Sent(document, _uploaded(document))
     elif kind == "multipart/form-data":
         body = _counted(request, upload_limit(request))
         async with body.form(max_files=100, max_fields=100, max_part_size=settings.max_config_bytes) as form:
             files = [item for item in form.getlist("data") if isinstance(item, UploadFile)]
-            yield Sent(await _form_document(form, settings.max_config_bytes), files)
+            document = await _form_document(form, settings.max_config_bytes)
+            yield Sent(document, [*files, *_uploaded(document)])
     else:
         raise UnsupportedMedia(
             f"a submission is application/json or multipart/form-data, not {kind or 'without a type'}",
@@ -63,6 +70,17 @@ IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="The same key and body again return the job of the first time."),
 ]
+
+
+def _uploaded(document: dict[str, Any]) -> list[UploadedData]:
+    """Take what was uploaded before out of a document: it says how the data come, not what the job is."""
+    try:
+        return _UPLOADS.validate_python(document.pop("uploads", []))
+    except ValidationError as error:
+        problems = problems_of(error.errors(include_url=False))
+        raise Invalid(
+            [one.model_copy(update={"pointer": f"/uploads{one.pointer or ''}"}) for one in problems]
+        ) from None
 
 
 def validated(sent: Sent) -> JobSubmit:
@@ -85,14 +103,20 @@ def identified(sent: Sent, key: str | None) -> SubmitRequest:
     """Return a submission with the digest over all that was sent, data files included."""
     digest = hashlib.sha256(canonical(sent.document).encode())
     for file in sent.files:
-        file.file.seek(0)
         digest.update(f"\0{file.filename}\0".encode())
-        content = hashlib.sha256()
-        while chunk := file.file.read(1 << 20):
-            content.update(chunk)
-        digest.update(content.digest())
-        file.file.seek(0)
+        digest.update(_content_digest(file))
     return SubmitRequest(document=sent.document, digest=digest.hexdigest(), key=key)
+
+
+def _content_digest(file: DataFile) -> bytes:
+    if isinstance(file, UploadedData):
+        return bytes.fromhex(file.upload.partition("-")[0])
+    content = hashlib.sha256()
+    file.file.seek(0)
+    while chunk := file.file.read(1 << 20):
+        content.update(chunk)
+    file.file.seek(0)
+    return content.digest()
 
 
 async def _limited(request: Request, limit: int) -> bytes:

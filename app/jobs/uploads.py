@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.datastructures import UploadFile
 
+from app.artifacts import waiting
 from app.artifacts.backends import CHUNK_BYTES
 from app.artifacts.store import BlobStore
 from app.datasets.service import facts, ingest_upload
@@ -20,6 +23,10 @@ from app.jobs import tasks
 from app.settings import Settings
 from app.wire.datasets import DatasetRef
 from app.wire.problems import Problem
+from app.wire.uploads import UploadedData
+
+DataFile = UploadFile | UploadedData
+"""One that came in the form, or in pieces before."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +38,38 @@ class Place:
 
 
 def take_in(
-    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, files: Sequence[UploadFile], engine: Engine
+    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, files: Sequence[DataFile], engine: Engine
 ) -> list[Place]:
     """Make a dataset of each file and return what the config's paths may mean.
 
     Each is a transaction of its own: the data stay even when the config turns out to be wrong, and need not be sent again.
-    Raises what reading the data raises.
+    Raises what reading the data raises, and UploadIncomplete.
     """
     places: list[Place] = []
     for file in files:
         file_name = file.filename or "data"
-        with store.receive() as incoming, transaction(sessions) as session:
-            while chunk := file.file.read(CHUNK_BYTES):
-                incoming.write(chunk)
-            incoming.finish()
+        with _on_disk(store, file) as path, transaction(sessions) as session:
             row, _ = ingest_upload(
                 session, settings, store,
-                name=dataset_name(file_name), path=incoming.path, file_name=file_name, engine=engine,
+                name=dataset_name(file_name), path=path, file_name=file_name, engine=engine,
             )  # fmt: skip
             known = facts(row)
         places += _places(DatasetRef(name=known.name, version=known.version), known.parts)
     return places
+
+
+@contextmanager
+def _on_disk(store: BlobStore, file: DataFile) -> Iterator[Path]:
+    """Yield where a file lies in the store's scratch directory."""
+    if isinstance(file, UploadedData):
+        with waiting.used(store, file.upload) as (path, _):
+            yield path
+        return
+    with store.receive() as incoming:
+        while chunk := file.file.read(CHUNK_BYTES):
+            incoming.write(chunk)
+        incoming.finish()
+        yield incoming.path
 
 
 def dataset_name(file_name: str) -> str:

@@ -43,13 +43,15 @@ def upload_model(
 ) -> ModelView:
     """Take in a file of weights to start from: 201 with the new version, 200 with the one that holds the same bytes.
 
-    Multipart with the fields `name` and `file`, or the bare file as the body with `?name=…&filename=…`. A worker then
+    Multipart with the fields `name` and `file`, or the bare file as the body with `?name=…&filename=…`, or no body and
+    `?name=…&filename=…&upload=SHA256-SIZE` for a file that was uploaded in pieces. A worker then
     looks into it: `state` goes from `inspecting` to `ready`, or to `refused` with the reason in `problem`. A refused
     version is kept, so that the reason can be read, but nothing starts from it.
     """
-    if not upload.incoming.size:
+    if not upload.digests.size:
         raise Invalid([_empty(upload.file_name)])
-    digests, name = store.keep(upload.incoming), safe_name(upload.file_name)
+    digests, name = upload.digests, safe_name(upload.file_name)
+    store.place(upload.path, digests)
     # A transaction of its own, that others need not wait while this request waits for a worker.
     with transaction(request.app.state.sessions) as session:
         model, new = service.register(
