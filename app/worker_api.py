@@ -19,7 +19,7 @@ from app.jobs import beginning, checkpoints, files, leases, logs, queueing, rete
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
-from app.tables import Attempt, Blob, Dataset, Errand, JobDataset
+from app.tables import Attempt, Blob, Dataset, Errand, Job, JobDataset
 from app.wire.jobs import CheckpointPolicy, CheckpointView
 from app.wire.worker import (
     AttemptEvents,
@@ -195,6 +195,12 @@ def environment(
     leases.hold(session, attempt, settings)
     session.get_one(Attempt, attempt.id).environment = message
     timeline.touch(session, attempt.job_id)
+
+
+@router.get("/attempts/{attempt_id}/retention")
+def policy(attempt: CurrentAttempt, session: ReadSession) -> CheckpointPolicy:
+    """Which checkpoints the job keeps, as somebody may have changed it since the claim."""
+    return retention.policy_of(session.get_one(Job, attempt.job_id))
 
 
 @router.post("/attempts/{attempt_id}/checkpoints")

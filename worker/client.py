@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.wire.jobs import CheckpointView
+from app.wire.jobs import CheckpointPolicy, CheckpointView
 from app.wire.problems import ErrorBody
 from app.wire.worker import (
     METRICS_MEDIA_TYPE,
@@ -271,6 +271,11 @@ def get_artifact(api: Api, kind: str, key: str) -> ArtifactView | None:
 def put_artifact(api: Api, kind: str, key: str, message: ArtifactPut) -> ArtifactView:
     """Keep an artifact; returns the one that stands, which is another worker's if that was first."""
     return _read(ArtifactView, _send(api, "PUT", f"/artifacts/{kind}/{key}", body=message))
+
+
+def policy(api: Api) -> CheckpointPolicy:
+    """Return which checkpoints the job keeps as of now. One try: who asks knows what it was before."""
+    return _read(CheckpointPolicy, _send(api, "GET", f"{_attempt(api)}/retention", tries=1))
 
 
 def checkpoint(api: Api, message: CheckpointPut) -> CheckpointView:

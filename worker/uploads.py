@@ -20,7 +20,7 @@ from worker.throttle import Throttle
 log = logging.getLogger(__name__)
 
 KEEP_LOCALLY = 2
-"""Newest registered checkpoints that stay on the worker's disk."""
+"""Newest registered checkpoints that stay on the worker's disk, and of those that wait what is never skipped."""
 DELIVERY_CHECK_S = 0.05
 UPLOADS_OF_A_BLOB = 3
 _GONE = frozenset({"blob-missing", "blob-corrupt"})
@@ -31,7 +31,7 @@ Say = Callable[[str, str], None]
 
 @dataclass
 class Uploads:
-    """What one attempt has uploaded. `policy` is the server's retention: waiting checkpoints beyond it are skipped."""
+    """What one attempt has uploaded. `policy` is the server's retention as last heard: what it does not keep is skipped."""
 
     api: client.Api
     run: RunDir
@@ -68,14 +68,25 @@ class Uploads:
     def _worth_uploading(self) -> list[int]:
         """Return the steps that wait, without those that the server's retention would delete as soon as they arrived."""
         waiting = self._waiting()
-        if len(waiting) <= self.policy.keep_last:
+        if len(waiting) <= KEEP_LOCALLY:  # no policy keeps fewer
             return waiting
+        self._ask_for_policy()
         wanted = kept([Candidate(step, step, _manifest(self.run, step).metrics) for step in waiting], self.policy)
         for step in (step for step in waiting if step not in wanted):
             # Faster written than uploaded.
             log.warning("%s checkpoint of step %d skipped: newer ones wait", self.label, step)
             self._remove(step)
         return [step for step in waiting if step in wanted]
+
+    def _ask_for_policy(self) -> None:
+        """Hear which checkpoints the job keeps now: people change that while it runs.
+
+        While nobody answers, what was heard last decides; checkpoints must not fill this disk until the server is back.
+        """
+        try:
+            self.policy = client.policy(self.api)
+        except client.Unreachable as error:
+            log.warning("%s goes by the retention it was last told: %s", self.label, error)
 
     def _upload_with_room(self, step: int) -> None:
         try:

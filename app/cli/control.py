@@ -1,4 +1,4 @@
-"""`cairn pause|resume|retry|extend|clone|priority`: what the commands are called and take."""
+"""`cairn pause|resume|retry|extend|clone|priority|retention`: what the commands are called and take."""
 
 from typing import Annotated
 
@@ -82,3 +82,22 @@ def priority(
     from app.cli import controlling
 
     controlling.prioritise(job, value, as_json=json)
+
+
+def retention(
+    job: Job,
+    last: Annotated[int | None, typer.Option(min=2, help="Keep so many of the newest.")] = None,
+    best: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Keep the one with its lowest value: val/rmse_f. '': none.")
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=0, help="Keep those of every step divisible by this. 0: none.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be kept and removed.")] = False,
+    json: Json = False,
+) -> None:
+    """Show which checkpoints of a job are kept and why, or change which are: what is not kept is removed at once."""
+    from app.cli import retaining
+
+    changes = given(keep_last=last, keep_best=best, keep_every=every)
+    retaining.retain(job, changes, dry_run=dry_run, as_json=json)

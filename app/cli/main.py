@@ -57,6 +57,7 @@ def build() -> typer.Typer:
             control.retry,
             control.extend,
             control.clone,
+            control.retention,
             jobs.download,
             jobs.provenance,
             jobs.diff,

@@ -21,6 +21,7 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 | `GET /blobs/{sha256}` | | the bytes; Range honoured |
 | `GET /artifacts/{kind}/{key}` | | `ArtifactView` or 404 |
 | `PUT /artifacts/{kind}/{key}` | `ArtifactPut` (its blob uploaded first) | `ArtifactView` of the one that stands (first writer wins) |
+| `GET /attempts/{id}/retention` | | `CheckpointPolicy`: which checkpoints the job keeps as of now; people change it while it runs |
 | `POST /attempts/{id}/checkpoints` | `CheckpointPut` (its blobs uploaded first) | `CheckpointView` |
 | `POST /attempts/{id}/files` | `JobFilePut` (its blob uploaded first) | 204; the same name again replaces the file |
 | `POST /attempts/{id}/end` | `End` | `EndAnswer` |

@@ -29,6 +29,8 @@ class Server:
         self.artifacts: dict[str, str] = {}
         self.files: dict[str, tuple[str, str, int]] = {}
         self.full = False
+        self.policy: CheckpointPolicy | None = CheckpointPolicy(keep_last=3)
+        """None: the server is away."""
         self.sweeps = 0
         """How many registrations find the blobs gone that were uploaded before."""
 
@@ -36,6 +38,8 @@ class Server:
         path = request.path.removeprefix("/api/v1/worker/")
         if path.startswith("blobs/"):
             return self.on_blob(request, path.removeprefix("blobs/"))
+        if path == "attempts/7/retention":
+            return Answer(200, self.policy.model_dump_json().encode()) if self.policy else Answer(503)
         body = json.loads(request.body)
         if path.startswith("artifacts/"):
             _, kind, key = path.split("/")
@@ -168,7 +172,7 @@ def test_after_an_outage_only_what_the_server_would_keep_is_uploaded(
 def test_after_an_outage_what_the_policy_keeps_is_uploaded_however_old(
     uploads: Uploads, run: RunDir, server: Server
 ) -> None:
-    uploads.policy = CheckpointPolicy(keep_last=2, keep_best="val/rmse_f", keep_every=10)
+    server.policy = CheckpointPolicy(keep_last=2, keep_best="val/rmse_f", keep_every=10)
     save(run, 9, 10, 11, 12, 13, 14)
     best = run.checkpoints / "step-11" / "manifest.json"
     manifest = Manifest.model_validate_json(best.read_bytes())
@@ -176,6 +180,21 @@ def test_after_an_outage_what_the_policy_keeps_is_uploaded_however_old(
     while uploads.upload():
         pass
     assert server.checkpoints == [10, 11, 13, 14]
+
+
+def test_a_policy_that_was_changed_while_it_trains_holds_for_what_waits(
+    uploads: Uploads, run: RunDir, server: Server
+) -> None:
+    save(run, 1, 2, 3, 4, 5, 6)
+    server.policy = CheckpointPolicy(keep_last=5)  # more than was claimed with
+    assert uploads.upload()
+    assert local(run) == ["step-2", "step-3", "step-4", "step-5", "step-6"]
+    server.policy = None
+    assert uploads.upload()  # nobody answers: as last heard
+    assert local(run) == ["step-2", "step-3", "step-4", "step-5", "step-6"]
+    save(run, 7, 8)
+    assert uploads.upload()
+    assert server.checkpoints == [2, 3, 4]
 
 
 def test_a_checkpoint_waits_for_a_server_without_room_and_says_so_once(

@@ -34,6 +34,33 @@ def test_a_job_is_paused_resumed_and_retried(cairn: Cairn, job: int, worker: Sim
     assert f"Job {job} is queued." in cairn("retry", job, "--force").out
 
 
+def test_retention_is_shown_tried_and_changed(cairn: Cairn, job: int, worker: SimulatedWorker) -> None:
+    assert "no checkpoint (yet)" in cairn("retention", job).out
+    attempt = worker.claim(job)
+    for step in (100, 200, 300, 400):
+        assert attempt.checkpoint(step).status_code == 200
+    shown = cairn("retention", job)
+    assert f"Job {job} keeps the newest 5 checkpoints" in shown.out
+    assert "removed" not in shown.out
+    tried = cairn("retention", job, "--last", 2, "--every", 100, "--dry-run").out
+    assert "would keep the newest 2 checkpoints, those of every 100 steps" in tried
+    assert "newest, every 100" in tried
+    tried = cairn("retention", job, "--last", 2, "--best", "train/loss", "--dry-run").out
+    assert tried.count("would be removed") == 2
+    assert "2 of 4 checkpoints" in tried
+    assert len(cairn("retention", job, "--json").json["kept"]) == 4
+
+    cairn("retention", job, "--every", 200)
+    done = cairn("retention", job, "--last", 2)
+    assert "keeps the newest 2 checkpoints, those of every 200 steps" in done.out
+    left = cairn("retention", job, "--every", 0, "--json").json
+    assert ([one["step"] for one in left["kept"]], left["removed"], left["policy"]["keep_every"]) == (
+        [400, 300], [{**left["removed"][0], "step": 200}], None,
+    )  # fmt: skip
+    unknown = cairn("retention", job, "--best", "val/nothing")
+    assert (unknown.code, "unknown-metric" in unknown.err) == (1, True)
+
+
 def test_priorities_may_be_negative(cairn: Cairn, job: int) -> None:
     assert f"Job {job} has priority -5 and is queued." in cairn("priority", job, -5).out
     assert cairn("priority", job, 7, "--json").json["priority"] == 7

@@ -159,6 +159,7 @@ def test_another_policy_takes_effect_at_once_and_stays(client, app, start):
     assert answer.json()["removed"] == []
     answer = client.put(f"/api/v1/jobs/{job_id}/retention", json={"keep_last": 2})
     assert [row["step"] for row in answer.json()["removed"]] == [200, 100]
+    assert attempt.send("GET", f"{attempt.path}/retention").json()["keep_last"] == 2  # a worker that is behind asks
     save(attempt, 500)
     assert set(listed(client, attempt)) == {400, 500}
     with app.state.sessions() as session:
