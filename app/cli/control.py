@@ -46,13 +46,14 @@ def extend(
     job: Job,
     steps: Annotated[int, typer.Argument(help="Counted from its very beginning.", min=1)],
     name: Annotated[str | None, typer.Option(help="Name of the new job [default: extension of NAME].")] = None,
+    on_existing: Existing = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it until it ends.")] = False,
     json: Json = False,
 ) -> None:
     """Train on to more steps, as a new job that goes on from this one's newest checkpoint."""
     from app.cli import controlling
 
-    controlling.extend(job, {"steps": steps, **given(name=name)}, follow=follow, as_json=json)
+    controlling.extend(job, {"steps": steps, **given(name=name, on_existing=on_existing)}, follow=follow, as_json=json)
 
 
 def clone(

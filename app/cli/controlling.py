@@ -64,14 +64,18 @@ def extend(job_id: int, body: dict[str, Any], *, follow: bool, as_json: bool) ->
         if as_json and not follow:
             print_json(found)
         elif not as_json:
-            print_warnings(job.warnings)
-            out().print(
-                f"Job [bold]{job.id}[/] {escape(job.name)} goes on from step {job.progress.step} of job {job_id} to "
-                f"{job.progress.total_steps or 'its end'}. It is {state(job.state)}.",
-                soft_wrap=True,
-            )
+            _print_extension(job_id, job)
         if follow:
             watching.watch_to_end(api, job.id, as_json=as_json)
+
+
+def _print_extension(job_id: int, job: JobDetail) -> None:
+    print_warnings(job.warnings)
+    from_step, to_step = job.progress.step, job.progress.total_steps or "its end"
+    words = f"goes on from step {from_step} of job {job_id} to {to_step}. It is {state(job.state)}."
+    out().print(f"Job [bold]{job.id}[/] {escape(job.name)} {words}", soft_wrap=True)
+    if job.weight_check and job.weight_check.twins:
+        out().print(f"  {escape(job.weight_check.summary)}", soft_wrap=True)
 
 
 def clone(

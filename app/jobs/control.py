@@ -92,6 +92,7 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
         "tags": list(job.tags),
         "checkpoints": dict(job.checkpoint_policy),
         "resources": {"gpus": job.gpus},
+        "on_existing": wanted.on_existing,
     }
 
 

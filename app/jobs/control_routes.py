@@ -10,9 +10,9 @@ from app import auth
 from app.artifacts.store import Blobs
 from app.db import WriteSession, reading
 from app.errors import Outdated
-from app.jobs import beginning, control, preparation, service, submission, transitions
+from app.jobs import beginning, control, intake, preparation, service, submission, transitions
 from app.jobs.reading import IdempotencyKey
-from app.jobs.routes import etag
+from app.jobs.routes import answered, etag
 from app.strict_json import StrictRoute
 from app.wire.control import Extend, JobChange, Retry, Why
 from app.wire.jobs import JobDetail, JobSubmit, JobView
@@ -115,29 +115,31 @@ def _made_ready(
         begin = beginning.find(session, store, job_id)
         document = control.extension(session, job_id, body, begin)
     submit = JobSubmit.model_validate(document)
-    return Ready(
-        replace(identity, document=document), preparation.prepare(state.sessions, state.settings, store, submit)
-    )
+    prepared = preparation.prepare(state.sessions, state.settings, store, submit)
+    intake.foresee(state.sessions, store, prepared)  # hashes now what is looked at again under the write lock
+    return Ready(replace(identity, document=document), prepared)
 
 
 @router.post("/{job_id}/extend", status_code=201, responses={200: {"model": JobDetail}})
 def extend_job(
-    job_id: JobId, response: Response, ready: Annotated[Ready, Depends(_made_ready)], session: WriteSession
+    job_id: JobId,
+    request: Request,
+    response: Response,
+    ready: Annotated[Ready, Depends(_made_ready)],
+    session: WriteSession,
+    store: Blobs,
 ) -> JobDetail:
     """Train on to more steps, as a new job that resumes this one's newest good checkpoint. 200 for a repeated key.
 
     Everything is taken over, data and seeds as well. What depends on the number of steps, such as DeePMD's learning
-    rate, is derived anew; origins and warnings of the new job say so.
+    rate, is derived anew; origins and warnings of the new job say so. When the same extension is here already,
+    `on_existing` decides, as for a submission.
     """
     if ready.prepared is None:
-        job, new = submission.find_repeated(session, ready.identity), False
-        assert job is not None, "jobs are never deleted"
+        answer = intake.known(session, ready.identity)
     else:
-        job, new = submission.create(session, ready.prepared, ready.identity)
-    if new:
-        control.tell_extended(session, job_id, job)
+        answer = intake.accept(session, store, ready.prepared, ready.identity)
+    if answer.new:
+        control.tell_extended(session, job_id, answer.job)
         session.flush()
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    response.headers["ETag"] = etag(job.id, job.version)
-    return service.detail(session, job)
+    return answered(request, session, response, answer)

@@ -92,6 +92,13 @@ def accept(session: Session, store: BlobStore, prepared: Prepared | PreparedGrou
     return Answer(job, new)
 
 
+def known(session: Session, request: SubmitRequest) -> Answer:
+    """Answer a submission whose idempotency key is known."""
+    job = submission.find_repeated(session, request)
+    assert job is not None, "jobs are never deleted"
+    return Answer(job, new=False)
+
+
 def _wanted(prepared: Prepared | PreparedGroup) -> list[Wanted]:
     members = prepared.members if isinstance(prepared, PreparedGroup) else (prepared,)
     return [

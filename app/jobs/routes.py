@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import StringConstraints
+from sqlalchemy.orm import Session
 
 from app import auth
 from app.artifacts.store import Blobs
@@ -135,11 +136,12 @@ def submit_job(
     systems in them as they lay on your disk. With `replicas` the answer is the first of them, and `Link` names the group.
     """
     if ready.prepared is None:
-        job = submission.find_repeated(session, ready.identity)
-        assert job is not None, "jobs are never deleted"
-        answer = intake.Answer(job, new=False)
-    else:
-        answer = intake.accept(session, store, ready.prepared, ready.identity)
+        return answered(request, session, response, intake.known(session, ready.identity))
+    return answered(request, session, response, intake.accept(session, store, ready.prepared, ready.identity))
+
+
+def answered(request: Request, session: Session, response: Response, answer: intake.Answer) -> JobDetail:
+    """Return what is told of the job that answers a submission; status and headers say whether it is new."""
     job = answer.job
     response.status_code = 201 if answer.new else 200
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"

@@ -141,7 +141,7 @@ def refusal(check: WeightCheck) -> Conflict:
         check.summary,
         code="twin-exists",
         pointer="/on_existing",
-        hint=f"{advice} with on_existing (`cairn submit --on-existing …`): {CHOICES}.",
+        hint=f"{advice} with on_existing (`--on-existing …`): {CHOICES}.",
     )
 
 

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from app.wire.base import Message
+from app.wire.jobs import OnExisting
 
 
 class Why(Message):
@@ -30,3 +31,6 @@ class Extend(Message):
 
     steps: int = Field(ge=1, description="Counted from its very beginning, so more than it has.")
     name: str | None = Field(default=None, min_length=1, max_length=120, description="Default: extension of NAME.")
+    on_existing: OnExisting | None = Field(
+        default=None, description="What to do when the same extension is here already; as in a submission."
+    )

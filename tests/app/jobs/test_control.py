@@ -311,6 +311,39 @@ def test_a_finished_training_is_extended_by_a_new_job(client, finished, stub_wor
     assert other.json()["code"] == "idempotency-key-reused"
 
 
+def test_the_same_extension_is_not_trained_twice_unasked(client, finished, stub_worker):
+    def extend(**more):
+        return client.post(f"/api/v1/jobs/{finished}/extend", json={"steps": 300, **more})
+
+    first = extend().json()
+    assert first["weight_check"]["decision"] == "scratch"
+    refused = extend()
+    assert (refused.status_code, refused.json()["code"], refused.json()["pointer"]) == (
+        409,
+        "twin-exists",
+        "/on_existing",
+    )
+    assert f"Job {first['id']}, queued" in refused.json()["message"]
+    assert "--on-existing" in refused.json()["hint"]
+    same = extend(on_existing="reuse")
+    assert (same.status_code, same.json()["id"]) == (200, first["id"])
+    assert same.json()["weight_check"]["decision"] == "reuse"
+    assert told(client, finished)[-1][0] == "extended"  # once
+
+    attempt = stub_worker().claim(first["id"])
+    attempt.checkpoint(200)
+    attempt.end("failed", 220, "non-finite")
+    again = extend()
+    assert again.status_code == 201
+    assert (again.json()["weight_check"]["decision"], again.json()["progress"]["step"]) == ("resume", 200)
+    assert (
+        f"found 1 checkpoint of an interrupted twin (job {first['id']}"
+        in again.json()["weight_check"]["summary"].lower()
+    )
+    assert stub_worker().claim(again.json()["id"]).claim["resume_from"]["step"] == 200
+    assert extend(on_existing="new").json()["progress"]["step"] == 100
+
+
 def test_an_extension_needs_more_steps(client, finished):
     answer = refusal(client, finished, "extend", steps=100)
     assert (answer["code"], answer["pointer"]) == ("out-of-range", "/steps")

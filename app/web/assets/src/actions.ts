@@ -6,6 +6,7 @@ import { ApiError, call, newKey, type Problem } from "./api";
 import { announce } from "./chrome";
 import { h, need, ticks } from "./dom";
 import { CHANGE } from "./live";
+import { isTwin, twinChoices } from "./twin";
 
 /** What an answer may say besides that it was done. */
 interface Answer {
@@ -74,9 +75,17 @@ function keyOf(form: HTMLFormElement): Record<string, string> {
   return { "Idempotency-Key": form.dataset["key"] };
 }
 
-async function send(form: HTMLFormElement, button: HTMLElement | null): Promise<void> {
+/** Show what is there already, and ask again with what is chosen. */
+async function showTwin(form: HTMLFormElement, problem: Problem): Promise<void> {
+  const choices = await twinChoices(problem, (choice) => void ask(form, null, { on_existing: choice }));
+  const own = form.querySelector<HTMLElement>("[data-problems]");
+  (own ?? need("#refusal")).replaceChildren(own ? h("li", {}, choices) : choices);
+  if (own) own.hidden = false;
+}
+
+async function send(form: HTMLFormElement, button: HTMLElement | null, chosen: Body): Promise<void> {
   const [method = "POST", path = ""] = (form.dataset["call"] ?? "").split(" ");
-  const answer = await call<Answer | undefined>(method, path, bodyOf(form, button), keyOf(form));
+  const answer = await call<Answer | undefined>(method, path, { ...bodyOf(form, button), ...chosen }, keyOf(form));
   show(form, []);
   showOnPage([]);
   const page = form.dataset["page"];
@@ -90,21 +99,27 @@ async function send(form: HTMLFormElement, button: HTMLElement | null): Promise<
   document.body.dispatchEvent(new CustomEvent(CHANGE));
 }
 
+async function ask(form: HTMLFormElement, button: HTMLElement | null, chosen: Body = {}): Promise<void> {
+  if (form.hasAttribute("aria-busy")) return;
+  form.setAttribute("aria-busy", "true");
+  try {
+    await send(form, button, chosen);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.status) delete form.dataset["key"];
+    const [problem] = error.problems;
+    if (problem && isTwin(problem)) await showTwin(form, problem);
+    else show(form, error.problems);
+  } finally {
+    form.removeAttribute("aria-busy");
+  }
+}
+
 async function onSubmit(event: SubmitEvent): Promise<void> {
   const form = event.target;
   if (!(form instanceof HTMLFormElement) || !form.dataset["call"]) return;
   event.preventDefault();
-  if (form.hasAttribute("aria-busy")) return;
-  form.setAttribute("aria-busy", "true");
-  try {
-    await send(form, event.submitter);
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    if (error.status) delete form.dataset["key"];
-    show(form, error.problems);
-  } finally {
-    form.removeAttribute("aria-busy");
-  }
+  await ask(form, event.submitter);
 }
 
 /** Let every such form of the page, now and whatever is swapped in, ask the API. */

@@ -31,7 +31,7 @@ async function twinOf({ message }: Problem): Promise<Job | undefined> {
 const CHOICES: [OnExisting, string, string][] = [
   ["reuse", "Reuse it", "Nothing is trained: the job that is there is the answer."],
   ["resume", "Resume it", "Go on from its newest good checkpoint; one that is completed or runs is the answer itself."],
-  ["new", "Train anew", "From the start all the same, as a job of its own."],
+  ["new", "Train anew", "All the same, as a job of its own that takes nothing from it."],
 ];
 
 /** Return what is there and a button for each choice. */

@@ -7,10 +7,12 @@ from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
 from app.db import transaction
-from app.tables import Job, Worker
+from app.tables import BaseModel, Job, Worker
 from app.tables.base import now
+from app.wire.models import BranchFacts
 from tests.app.web.browser.browsing import expect_faults
 from tests.app.web.seeding import Seeded
+from tests.app.web.seeding_models import facts
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -62,6 +64,44 @@ def test_a_failed_job_is_retried_and_a_completed_one_trains_on(
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect_faults(faults, "422 (Unprocessable")
+
+
+def test_the_same_extension_again_asks_what_to_do(
+    page: Page, server: str, content: Seeded, app: FastAPI, faults: list[str]
+) -> None:
+    app.state.settings.plan_wait_s = 0.1
+
+    def train_on() -> None:
+        page.goto(f"{server}/jobs/{content.completed}")
+        page.get_by_role("button", name="Extend…").click()
+        page.get_by_role("button", name="Train on").click()
+
+    train_on()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("is not ready")
+    expect_faults(faults, "422 (Unprocessable")
+    with transaction(app.state.sessions) as session:
+        job, base = session.get_one(Job, content.completed), session.query(BaseModel).filter_by(name="job-1").one()
+        branch = BranchFacts(
+            name="", type_map=job.resolved["model"]["type_map"], model=job.resolved["model"], parameters=1
+        )
+        known = {
+            "branches": [branch],
+            "config": job.resolved,
+            "has_optimizer": True,
+            "step": job.step,
+            "seed": job.seed,
+        }
+        base.facts = facts(branch.type_map).model_copy(update=known).model_dump(mode="json")
+        base.state = "ready"
+    train_on()
+    page.wait_for_url(lambda url: re.search(r"/jobs/\d+$", url) and not url.endswith(f"/{content.completed}"))
+    extension = page.url
+    train_on()
+    choices = page.get_by_role("dialog").locator(".twin")
+    expect(choices).to_contain_text("extension of water, first try, queued at step 20,000 of 40,000")
+    expect_faults(faults, "409 (Conflict)")
+    choices.get_by_role("button", name="Reuse it").click()
+    page.wait_for_url(extension)
 
 
 def test_the_same_training_again_asks_what_to_do(page: Page, server: str, content: Seeded, faults: list[str]) -> None:
