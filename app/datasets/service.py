@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.service import insert_if_absent, record_blob, release
 from app.artifacts.store import BlobStore
 from app.datasets.ingest import Packed, pack_upload
+from app.engines import registry
 from app.engines.base import DatasetFacts, Engine
 from app.errors import Conflict, Invalid, NotFound
 from app.settings import Settings
@@ -169,7 +170,7 @@ def _position(cursor: str) -> int:
 
 def view(dataset: Dataset) -> DatasetView:
     """Return what a client reads."""
-    return DatasetView(
+    view = DatasetView(
         id=dataset.id,
         name=dataset.name,
         version=dataset.version,
@@ -181,6 +182,8 @@ def view(dataset: Dataset) -> DatasetView:
         summary=DatasetSummary.model_validate(dataset.summary),
         warnings=dataset.warnings,
     )
+    engine = registry.get(dataset.engine)
+    return view.model_copy(update={"usage": engine.usage(view)}) if engine else view
 
 
 def facts(dataset: Dataset) -> DatasetFacts:

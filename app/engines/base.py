@@ -167,6 +167,12 @@ class Engine(Protocol):
     document: str
     """What a config is called as a file: `input.json`."""
     data_words: DataWords
+    weights_words: str
+    """What files of weights are accepted as base models. One sentence, without its full stop."""
+    has_fitting: bool
+    """Whether its models have a part of which `Start.fitting` says if it begins anew."""
+    exports: Mapping[str, str]
+    """What the files of role export are that its checkpoints have, by the ends of their names."""
     metric_words: Mapping[str, MetricWords]
     """What it measures, by chart, in the order of interest: `rmse_f` has `train/rmse_f` and `val/rmse_f/TASK`, `perf/x` itself."""
     tasks: Mapping[str, Task]
@@ -183,6 +189,9 @@ class Engine(Protocol):
 
         They name the newest of `datasets` (this engine's, newest first) that fits, else one that is still to be sent.
         """
+
+    def usage(self, dataset: DatasetView) -> str:
+        """Return how a config names a dataset, as a piece of JSON: `"training_data": {"systems": ["dataset:cu@3"]}`."""
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every place of a submitted config that names data. Must survive a malformed config."""

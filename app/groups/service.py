@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, load_only
 
+from app.engines import registry
 from app.errors import Conflict, NotFound
 from app.groups.statistics import summary
 from app.jobs import service as jobs
@@ -92,7 +93,14 @@ def detail(session: Session, group: Group) -> GroupDetail:
 def summaries(replicas: Sequence[Job]) -> list[Summary]:
     """Return the statistics of each metric's newest values, by key."""
     keys = sorted({key for job in replicas for key in job.latest if not key.startswith(TIMING)})
-    return [summary(key, {job.id: job.latest[key] for job in replicas if key in job.latest}) for key in keys]
+    return [
+        summary(
+            key,
+            {job.id: job.latest[key] for job in replicas if key in job.latest},
+            registry.unit(replicas[0].engine, key),
+        )
+        for key in keys
+    ]
 
 
 def replica_ids(session: Session, group: Group) -> list[int]:

@@ -39,7 +39,7 @@ def _within(angle: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
-def summary(key: str, values: Mapping[int, float | None]) -> Summary:
+def summary(key: str, values: Mapping[int, float | None], unit: str = "") -> Summary:
     """Return the statistics of one metric, given its newest value by job; None stands for NaN or infinity."""
     finite = [float(value) for value in values.values() if value is not None]
     centre = mean(finite) if finite else None
@@ -50,6 +50,7 @@ def summary(key: str, values: Mapping[int, float | None]) -> Summary:
         low, high = centre - half, centre + half
     return Summary(
         key=key,
+        unit=unit,
         count=len(finite),
         mean=centre,
         std=spread,

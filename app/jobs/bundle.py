@@ -45,7 +45,7 @@ def members(
         max_points=None,
     )
     found = [
-        _json("input.json", job.submitted["config"]),
+        _json(engine.document, job.submitted["config"]),
         _json("submission.json", job.submitted),
         _json("out.json", job.resolved),
         _json("provenance.json", provenance(session, job).model_dump(mode="json")),

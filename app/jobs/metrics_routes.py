@@ -42,7 +42,7 @@ class JobSelection(Selection):
         le=1_000_000,
         description=f"Most points per key, extremes kept. Default: {JSON_POINTS} in JSON, all otherwise.",
     )
-    format: Literal["json", "csv", "arrow", "lcurve", "lcurve.out"] = "json"
+    format: Literal["json", "csv", "arrow", "learning-curve", "lcurve", "lcurve.out"] = "json"
 
 
 @router.get("", response_model=MetricSeries, responses={304: {"description": "Unchanged"}})

@@ -175,7 +175,15 @@ def progress(job: Job) -> Progress:
         steps_per_s=job.steps_per_s,
         eta_s=eta_s if job.state == "running" else None,
         latest=job.latest,
+        headline=_headline(job),
+        units={key: unit for key in job.latest if (unit := registry.unit(job.engine, key))},
     )
+
+
+def _headline(job: Job) -> list[str]:
+    """Return a job's headline metrics; with several tasks, those of every task."""
+    wanted = registry.headline(job.engine, job.kind)
+    return [key for want in wanted for key in job.latest if key == want or key.startswith(f"{want}/")]
 
 
 def attempt_view(row: Attempt) -> AttemptView:
@@ -219,6 +227,8 @@ def engine_view(engine: Engine) -> EngineView:
         version=installed_version(engine.library),
         document=engine.document,
         data=engine.data_words.forms,
+        weights=engine.weights_words,
+        has_fitting=engine.has_fitting,
         metrics=dict(engine.metric_words),
         headline=list(engine.headline()),
         learning_curve_name=engine.learning_curve_name(),

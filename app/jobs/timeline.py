@@ -33,10 +33,10 @@ def events(session: Session, job_id: int, *, after: int = 0, limit: int = 1000) 
     return [view(row) for row in rows]
 
 
-def newest(session: Session, job_id: int, limit: int = 1000) -> list[wire.Event]:
-    """Return the last events of a job, newest first."""
-    rows = session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id.desc()).limit(limit))
-    return [view(row) for row in rows]
+def newest(session: Session, job_id: int, limit: int = 1000, *, without: str = "") -> list[wire.Event]:
+    """Return the last events of a job, newest first; `without` those of one kind."""
+    mine = (Event.job_id == job_id, Event.kind != without)
+    return [view(row) for row in session.scalars(select(Event).where(*mine).order_by(Event.id.desc()).limit(limit))]
 
 
 def newest_of(session: Session, job_id: int, kind: str, limit: int) -> list[wire.Event]:

@@ -11,11 +11,13 @@ from app.datasets import service as datasets
 from app.db import ReadSession
 from app.engines import registry
 from app.fleet import service as fleet
+from app.jobs.service import engine_view
 from app.web import histograms
 from app.web.histograms import Histogram
 from app.web.pages import DatasetPage, DatasetsPage, WorkersPage
 from app.web.render import render
 from app.wire.datasets import DatasetSummary
+from app.wire.system import EngineView
 
 router = APIRouter(include_in_schema=False)
 
@@ -26,16 +28,17 @@ def show_datasets(request: Request, _: CurrentUser, session: ReadSession, cursor
     found = datasets.listed(session, cursor=cursor or None)
     page = DatasetsPage(
         datasets=found.items,
-        engines=engine_names(),
+        engines=engines(),
         older=f"/datasets?cursor={quote(found.next_cursor)}" if found.next_cursor else None,
         max_upload_bytes=request.app.state.settings.max_upload_bytes,
+        commands=[engine.data_words.command for engine in registry.ENGINES],
     )
     return render(request, page)
 
 
-def engine_names() -> list[tuple[str, str]]:
-    """Return name and title of every engine."""
-    return [(engine.name, engine.title) for engine in registry.ENGINES]
+def engines() -> list[EngineView]:
+    """Return every engine there is."""
+    return [engine_view(engine) for engine in registry.ENGINES]
 
 
 @router.get("/datasets/{ref}")
@@ -61,6 +64,9 @@ def drawings(summary: DatasetSummary) -> Iterable[Histogram]:
         drawn = histograms.draw(kind, title, unit, summary.extra.get(key))
         if drawn is not None:
             yield drawn
+    if summary.text is not None:
+        what = "a document" if summary.text.documents else "a conversation"
+        yield from filter(None, [histograms.draw("length", f"Length of {what}", "characters", summary.text.lengths)])
 
 
 @router.get("/workers")

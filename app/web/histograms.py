@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.web.formats import energy
+from app.wire import datasets as wire
+
 WIDTH = 600
 HEIGHT = 130
 
@@ -22,10 +25,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts over equally wide bins."""
+    """Counts over bins."""
 
     kind: str
-    """`energy` or `force`."""
+    """`energy`, `force` or `length`: decides the colour."""
     title: str
     unit: str
     low: float
@@ -33,27 +36,35 @@ class Histogram:
     total: int
     bars: tuple[Bar, ...]
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Return what stands at both ends of the axis: lengths are whole numbers, energies differ late in their digits."""
+        return (
+            (f"{self.low:,.0f}", f"{self.high:,.0f}")
+            if self.kind == "length"
+            else (energy(self.low), energy(self.high))
+        )
+
 
 def draw(kind: str, title: str, unit: str, data: Any) -> Histogram | None:
-    """Return the drawing of `{"edges": […], "counts": […]}`, equally wide bins; None for anything else."""
+    """Return the drawing of `{"edges": […], "counts": […]}`, each bin as wide as the others; None for anything else."""
+    data = data.model_dump() if isinstance(data, wire.Histogram) else data
     if not isinstance(data, Mapping) or not data.get("counts") or not data.get("edges"):
         return None
-    counts = [int(number) for number in data["counts"]]
-    low, high = float(data["edges"][0]), float(data["edges"][-1])
-    return Histogram(kind, title, unit, low, high, sum(counts), tuple(_bars(counts, low, high, unit)))
+    counts, edges = [int(number) for number in data["counts"]], [float(edge) for edge in data["edges"]]
+    return Histogram(kind, title, unit, edges[0], edges[-1], sum(counts), tuple(_bars(counts, edges, unit)))
 
 
-def _bars(counts: list[int], low: float, high: float, unit: str) -> list[Bar]:
+def _bars(counts: list[int], edges: list[float], unit: str) -> list[Bar]:
     top = max(counts) or 1
     width = WIDTH / len(counts)
-    step = (high - low) / len(counts)
     return [
         Bar(
             x=round(index * width + 0.5, 2),
             y=round(HEIGHT - height, 2),
             width=round(max(width - 1, 0.5), 2),
             height=round(height, 2),
-            words=f"{low + index * step:.4g} to {low + (index + 1) * step:.4g} {unit}: {number:,}",
+            words=f"{edges[index]:.4g} to {edges[index + 1]:.4g} {unit}: {number:,}",
         )
         for index, number in enumerate(counts)
         # A bin with a single frame among millions must still be seen.

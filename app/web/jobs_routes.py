@@ -38,6 +38,8 @@ PER_PAGE = 50
 COLUMNS = 3
 """Metric columns of the list: what fits beside the rest at 1280 pixels."""
 LATELY = 8
+SAMPLES = 12
+"""Texts of a language model that its page shows."""
 LOG_LINES = 2000
 LATEST_LINES = 100
 CHECKPOINTS_LOGGED = 50
@@ -92,23 +94,11 @@ def search(session: Session, filters: Filters, cursor: str | None) -> tuple[JobP
 def columns(jobs: Sequence[JobView]) -> list[MetricColumn]:
     """Return the headline metrics that any of these jobs has a value of, those of trainings first."""
     kinds = sorted({(job.kind != "train", job.engine, job.kind) for job in jobs}, reverse=True)
-    engines = {key: engine for _, engine, kind in kinds for key in reversed(wanted(engine, kind))}
+    engines = {key: engine for _, engine, kind in kinds for key in reversed(registry.headline(engine, kind))}
     keys = list(reversed(engines))
     present = [key for key in keys if any(job.progress.latest.get(key) is not None for job in jobs)][:COLUMNS]
     described = [(key, words.describe(engines[key], key)) for key in present]
     return [MetricColumn(key, words.column_title(engines[key], key), known.unit) for key, known in described]
-
-
-def wanted(engine: str, kind: str) -> Sequence[str]:
-    """Return the metric keys worth a column of an engine's jobs of a kind; none of an engine that is gone."""
-    shows = registry.get(engine) if kind == "train" else registry.task(engine, kind)
-    return shows.headline() if shows else ()
-
-
-def headline(job: JobView) -> list[str]:
-    """Return the job's headline metrics; with several tasks, those of every task."""
-    keys = wanted(job.engine, job.kind)
-    return [key for want in keys for key in job.progress.latest if key == want or key.startswith(f"{want}/")]
 
 
 class Framed(TypedDict):
@@ -128,7 +118,7 @@ def framed(request: Request, session: Session, job_id: int) -> Framed:
     summary = reproduction.summaries(session, [job_id]).get(job_id) if job.reproduction else None
     return {
         "job": job,
-        "headline": headline(job),
+        "headline": job.progress.headline,
         "summary": summary,
         "other_version": reproduction.other_version(session, row) if registry.get(job.engine) else None,
     }
@@ -150,11 +140,13 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: Job
     page = JobOverviewPage(
         **frame,
         checkpoints=checkpoints.listed(session, job_id),
-        events=timeline.newest(session, job_id, LATELY),
+        events=timeline.newest(session, job_id, LATELY, without="sample"),
         log=log,
         log_size=log_size,
         board=board(job),
         learning_curve=engine.learning_curve_name() if engine else "metrics",
+        samples=timeline.newest_of(session, job_id, "sample", SAMPLES),
+        exports=engine.exports if engine else {},
     )
     return render(request, page)
 

@@ -12,7 +12,7 @@ from app.db import ReadSession, reading, transaction
 from app.engines import registry
 from app.models import service
 from app.web import tensors, tree
-from app.web.data_routes import engine_names
+from app.web.data_routes import engines
 from app.web.jobs_routes import JobId
 from app.web.pages import Architecture, ModelPage, ModelsPage
 from app.web.render import render
@@ -27,7 +27,7 @@ def show_models(request: Request, _: CurrentUser, session: ReadSession, cursor: 
     found = service.listed(session, cursor=cursor or None)
     page = ModelsPage(
         models=found.items,
-        engines=engine_names(),
+        engines=engines(),
         older=f"/models?cursor={quote(found.next_cursor)}" if found.next_cursor else None,
         max_upload_bytes=request.app.state.settings.max_upload_bytes,
     )

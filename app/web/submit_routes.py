@@ -18,9 +18,9 @@ from app.jobs.choosing import with_engine
 from app.jobs.reading import Submission, validated
 from app.models import service as models
 from app.web import plan, tree
-from app.web.data_routes import engine_names
+from app.web.data_routes import engines
 from app.web.examples import examples
-from app.web.formats import document
+from app.web.formats import document, literal
 from app.web.pages import CheckPart, Offer, SubmitPage
 from app.web.render import render, rendered
 from app.wire.jobs import JobSubmit, Start
@@ -31,6 +31,8 @@ router = APIRouter(include_in_schema=False)
 TO_CHOOSE_FROM = 100
 """Datasets and base models that the submit page offers."""
 JOBS_TO_CHOOSE_FROM = 50
+LONG = 2_000_000
+"""Steps of the invitation to resume a training."""
 
 
 @router.get("/submit")
@@ -50,10 +52,11 @@ def show_submit(
     if base:
         submit = submit.model_copy(update={"start": Start(mode="finetune", base=base)})
     page = SubmitPage(
-        engines=engine_names(),
+        engines=engines(),
         datasets=known,
         bases=list(offers(session)),
         examples=examples(registry.ENGINES, known),
+        longer={engine.name: literal(engine.longer(LONG)) for engine in registry.ENGINES},
         config=document(submit.config) if submit.config else "",
         options=submit,
         copied_from=copied,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from app.engines import registry
 from app.wire.jobs import JobView
-from app.wire.metrics import MetricWords
+from app.wire.metrics import MetricWords, name_of, panel_of
 
 STATES = ("running", "queued", "checking", "stopping", "paused", "completed", "failed", "cancelled")
 """In the order in which people look for them."""
@@ -115,19 +115,6 @@ def _known(engine: str) -> dict[str, MetricWords]:
     found = registry.get(engine)
     own = found.metric_words if found else {}
     return {"loss": _METRICS["loss"], **own, **_METRICS, **own}
-
-
-def name_of(key: str) -> str:
-    """Return a metric's own name: `train/rmse_f/water` is `rmse_f`."""
-    parts = key.split("/")
-    return parts[1] if len(parts) > 1 else key
-
-
-def panel_of(key: str) -> str:
-    """Return the chart a metric belongs to, by the rule of `charts/series.ts`."""
-    if key.startswith("devi/"):
-        return f"devi/{_deviating(key)[1]}"
-    return f"perf/{name_of(key)}" if key.startswith("perf/") else name_of(key)
 
 
 def _deviating(key: str) -> tuple[str, str]:

@@ -139,6 +139,7 @@ class DatasetView(View):
     source: str = Field(description="How it came: 'upload water.tar.gz', 'directory /data/water'.")
     summary: DatasetSummary
     warnings: list[str] = []
+    usage: str = Field(default="", description="How a config of its engine names it, as a piece of JSON.")
 
     @property
     def ref(self) -> str:

@@ -26,6 +26,7 @@ class Summary(View):
     """One metric over the replicas, where they ended (or stand)."""
 
     key: str
+    unit: str = Field(default="", description="What it is measured in, if in anything.")
     count: int = Field(description="Replicas with a finite value: all statistics are of these.")
     mean: float | None
     std: float | None = Field(description="Of the sample (n - 1); null with less than two.")

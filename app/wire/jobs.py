@@ -234,6 +234,8 @@ class Progress(View):
     latest: dict[str, float | None] = Field(
         default={}, description="Newest value of each metric; null stands for NaN or infinity."
     )
+    headline: list[str] = Field(default=[], description="Those of them worth a look, most important first.")
+    units: dict[str, str] = Field(default={}, description="What those of them are measured in that have a unit.")
 
 
 class Cause(View):

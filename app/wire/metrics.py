@@ -39,3 +39,16 @@ class MetricKeys(View):
     """Answer of the route that lists metric keys, sorted."""
 
     keys: list[MetricKey]
+
+
+def name_of(key: str) -> str:
+    """Return a metric's own name: `train/rmse_f/water` is `rmse_f`."""
+    parts = key.split("/")
+    return parts[1] if len(parts) > 1 else key
+
+
+def panel_of(key: str) -> str:
+    """Return the chart a metric belongs to, by the rule of `charts/series.ts`: `devi/max_f` stands in `devi/f`."""
+    if key.startswith("devi/"):
+        return f"devi/{name_of(key).rpartition('_')[2]}"
+    return f"perf/{name_of(key)}" if key.startswith("perf/") else name_of(key)

@@ -51,6 +51,8 @@ class EngineView(View):
     version: str
     document: str = Field(description="What a config is called as a file: `input.json`.")
     data: str = Field(description="What is accepted as data.")
+    has_fitting: bool = Field(description="Whether `start.fitting` means anything for its models.")
+    weights: str = Field(description="What is accepted as base models.")
     metrics: dict[str, MetricWords] = Field(description="Words by chart: `rmse_f` of `train/rmse_f` and `val/rmse_f`.")
     headline: list[str] = Field(description="Metric keys worth a column, most important first.")
     learning_curve_name: str

@@ -42,6 +42,9 @@ class DeepmdEngine:
     library = "deepmd-kit"
     document = "input.json"
     data_words = data.WORDS
+    weights_words = "A checkpoint (`.pt`) of `dp --pt train`, a frozen model (`.pth`), or a checkpoint of Cairn"
+    has_fitting = True
+    exports: Mapping[str, str] = {}
     metric_words: Mapping[str, MetricWords] = metrics.WORDS
     tasks: Mapping[str, Task] = {
         "test": testing.ModelTest(),
@@ -60,6 +63,10 @@ class DeepmdEngine:
     def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
         """Return a training from scratch and a fine-tuning."""
         return examples.filled(datasets)
+
+    def usage(self, dataset: DatasetView) -> str:
+        """Return the section of training data."""
+        return f'"training_data": {{"systems": ["{dataset.ref}"], "batch_size": "auto"}}'
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every text of a submitted config that names data."""

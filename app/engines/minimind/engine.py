@@ -9,6 +9,7 @@ from app.engines.minimind.migrate import is_minimind
 from app.engines.minimind.model import Place
 from app.wire.datasets import DatasetView
 from app.wire.jobs import Origin, Start
+from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
@@ -27,7 +28,16 @@ class MinimindEngine:
     library = "transformers"
     document = "config.json"
     data_words = data.WORDS
-    metric_words = metrics.WORDS
+    weights_words = (
+        "MiniMind's weights (`pretrain_512.pth`, `full_sft_768_moe.pth`), a Hugging Face directory of them as an archive, or "
+        "a checkpoint of Cairn"
+    )
+    has_fitting = False
+    exports: Mapping[str, str] = {
+        ".pth": "MiniMind's weights, 16 bit: its own scripts load them under a name like `pretrain_512.pth`",
+        "-hf.zip": "A directory for Hugging Face's `from_pretrained`, zipped",
+    }
+    metric_words: Mapping[str, MetricWords] = metrics.WORDS
     tasks: Mapping[str, Task] = {}
 
     def schema(self) -> dict[str, Json]:
@@ -41,6 +51,12 @@ class MinimindEngine:
     def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
         """Return a small pretraining and an SFT."""
         return examples.filled(datasets)
+
+    def usage(self, dataset: DatasetView) -> str:
+        """Return the section of the data, or of the tokenizer."""
+        if dataset.summary.tokenizer:
+            return f'"tokenizer": {{"source": "{dataset.ref}"}}'
+        return f'"data": {{"train": ["{dataset.ref}"]}}'
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:
         """Yield every text of a submitted config that names data, the tokenizer included."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 from app.web.histograms import Histogram
 from app.web.pages.base import Page
 from app.wire.datasets import DatasetView
+from app.wire.system import EngineView
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class DatasetsPage(Page):
 
     datasets: Sequence[DatasetView]
     """The versions of this page of the list, newest first."""
-    engines: Sequence[tuple[str, str]]
-    """Name and title of every engine."""
+    engines: Sequence[EngineView]
+    """Every engine there is."""
     older: str | None
     """Address of the next page, if there is one."""
     max_upload_bytes: int
     """Largest upload the server accepts."""
+    commands: Sequence[str]
+    """What one types to add a first dataset."""
 
     @property
     def title(self) -> str:
@@ -44,7 +47,7 @@ class DatasetPage(Page):
     versions: Sequence[int]
     """All versions of that name, newest first."""
     histograms: Sequence[Histogram]
-    """How energies and forces are distributed, where the summary says so."""
+    """How energies, forces or lengths are distributed, where the summary says so."""
 
     @property
     def title(self) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from app.web.pages.base import Control, Page
-from app.web.words import name_of
 from app.wire.datasets import DatasetView
 from app.wire.groups import GroupDetail, GroupView, Summary
 from app.wire.jobs import FINAL_STATES
+from app.wire.metrics import name_of
 
 PAUSE_ALL = Control(
     "pause",

@@ -115,6 +115,14 @@ class JobOverviewPage(JobFrame):
     """What the charts need to know: job, words for panels, whether the job has ended."""
     learning_curve: str
     """Name of the engine's own learning-curve file."""
+    samples: Sequence[Event]
+    """What the model wrote at validations, newest first."""
+    exports: Mapping[str, str]
+    """What files of role export are, by the ends of their names."""
+
+    def export_words(self, name: str) -> str:
+        """Return what a file of role export is."""
+        return next((words for end, words in self.exports.items() if name.endswith(end)), "For other programs")
 
 
 @dataclass(frozen=True)

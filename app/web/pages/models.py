@@ -8,6 +8,7 @@ from app.web.pages.base import Page
 from app.web.tensors import ComponentCount, TensorRow
 from app.web.tree import Row
 from app.wire.models import BranchFacts, ModelDetail, ModelView
+from app.wire.system import EngineView
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class ModelsPage(Page):
 
     models: Sequence[ModelView]
     """The versions of this page of the list, newest first."""
-    engines: Sequence[tuple[str, str]]
-    """Name and title of every engine."""
+    engines: Sequence[EngineView]
+    """Every engine there is."""
     older: str | None
     """Address of the next page, if there is one."""
     max_upload_bytes: int
@@ -31,6 +32,11 @@ class ModelsPage(Page):
     def title(self) -> str:
         """Return what stands in the browser's tab."""
         return "Base models"
+
+    @property
+    def has_types(self) -> bool:
+        """Return whether any of these models has a type map."""
+        return any(model.type_map for model in self.models)
 
     @property
     def inspecting(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_args
 from app.web.pages.base import Page
 from app.wire.datasets import DatasetView
 from app.wire.jobs import JobSubmit, StartMode
+from app.wire.system import EngineView
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,16 @@ class SubmitPage(Page):
     section: ClassVar[str] = "submit"
     script: ClassVar[str] = "submit"
 
-    engines: Sequence[tuple[str, str]]
-    """Name and title of every engine."""
+    engines: Sequence[EngineView]
+    """Every engine there is."""
     datasets: Sequence[DatasetView]
     """Datasets to refer to, newest first."""
     bases: Sequence[Offer]
     """Models and jobs to start from, newest first."""
     examples: Mapping[str, Mapping[str, str]]
     """Configs to start from, as text, by engine and by what they are called."""
+    longer: Mapping[str, str]
+    """What makes a resumed training longer, as text, by engine."""
     config: str
     """Config to begin with: that of the job being copied, or nothing."""
     options: JobSubmit
@@ -53,6 +56,15 @@ class SubmitPage(Page):
         return {
             "config": self.config,
             "examples": self.examples,
+            "engines": {
+                engine.name: {
+                    "document": engine.document,
+                    "longer": self.longer[engine.name],
+                    "metric": engine.headline[0],
+                    "fits": engine.has_fitting,
+                }
+                for engine in self.engines
+            },
             "bases": {offer.ref: {"words": offer.words, "branches": list(offer.branches)} for offer in self.bases},
             "branch": self.options.start.branch,
             "allow": self.options.start.allow,

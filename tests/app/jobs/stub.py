@@ -25,6 +25,9 @@ class StubEngine:
     intake = "nowhere:take_in"
     document = "stub.json"
     data_words = DataWords("Anything", "Send less", "cairn dataset add")
+    weights_words = "Anything"
+    has_fitting = True
+    exports: Mapping[str, str] = {}
     metric_words: Mapping[str, MetricWords] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
@@ -36,6 +39,9 @@ class StubEngine:
 
     def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
         return {}
+
+    def usage(self, dataset: DatasetView) -> str:
+        return dataset.ref
 
     def data_uses(self, config: Mapping[str, Any]) -> Iterator[DataUse]:
         for key in ("data", "test"):

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from app.groups import statistics
-from app.web import jobs_routes, plan, render, seeds, tensors, tree, words
+from app.web import data_routes, jobs_routes, plan, render, seeds, tensors, tree, words
 from app.web.bundle import Bundle
 from app.web.histograms import draw
 from app.web.pages import (
@@ -57,7 +57,16 @@ from app.wire.comparison import (
     Side,
     UnevenMetric,
 )
-from app.wire.datasets import DatasetSummary, DatasetView, Range, SystemSummary
+from app.wire.datasets import (
+    DatasetSummary,
+    DatasetView,
+    Histogram,
+    Range,
+    SystemSummary,
+    TextFile,
+    TextSummary,
+    TokenizerSummary,
+)
 from app.wire.groups import GroupDetail, GroupView
 from app.wire.jobs import (
     AttemptView,
@@ -79,10 +88,11 @@ from app.wire.jobs import (
     UsedModel,
     WeightCheck,
 )
+from app.wire.metrics import panel_of
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
 from app.wire.problems import ErrorBody, Notice, Problem
 from app.wire.provenance import JobDiff, LeafDifference
-from app.wire.system import WorkerView
+from app.wire.system import EngineView, WorkerView
 from app.wire.transfer import AxisMap, ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 
 EVIL = "<script>alert('x')</script>"
@@ -178,6 +188,7 @@ JOB = JobDetail(
     files=[JobFile(name=EVIL, media_type="text/plain", sha256="cd" * 32, md5="ef" * 16, size=1234)],
 )
 EVENT = Event(id=1, job_id=17, at=AT, kind="warning", message=EVIL, attempt=1)
+SAMPLE = EVENT.model_copy(update={"kind": "sample", "data": {"step": 1200, "prompt": EVIL, "text": EVIL}})
 AUDIT = EVENT.model_copy(
     update={
         "kind": "audit",
@@ -331,6 +342,41 @@ GROUP = GroupDetail(
     tasks=[JOB.model_copy(update={"id": 20, "kind": "model-devi"})],
 )
 
+ENGINE = EngineView(
+    name="deepmd",
+    title=EVIL,
+    library=EVIL,
+    version="1",
+    document=EVIL,
+    data=EVIL,
+    weights=EVIL,
+    has_fitting=True,
+    metrics={},
+    headline=["train/loss"],
+    learning_curve_name="lcurve.out",
+)
+CORPUS = DATASET.model_copy(
+    update={
+        "summary": DatasetSummary(
+            text=TextSummary(
+                files=[TextFile(name=EVIL, form="text", entries=3, characters=30, size=40, samples=[EVIL])],
+                documents=3, conversations=0, turns=0, characters=30, size=40,
+                lengths=Histogram(edges=[8.0, 16.0, 32.0], counts=[1, 2]),
+            )
+        ),
+        "usage": EVIL,
+    }
+)  # fmt: skip
+TOKENIZER = DATASET.model_copy(
+    update={
+        "summary": DatasetSummary(
+            tokenizer=TokenizerSummary(
+                model=EVIL, vocab_size=6400, special_tokens={EVIL: 0}, roles={EVIL: EVIL}, has_chat_template=False,
+                digest="ab" * 32,
+            )
+        )
+    }
+)  # fmt: skip
 EXAMPLES: dict[type[Page], Page] = {
     JobsPage: JobsPage(
         jobs=[JOB],
@@ -351,6 +397,8 @@ EXAMPLES: dict[type[Page], Page] = {
         log_size=30,
         board={"job": 17, "axis": "step", "final": False, "words": {EVIL: {"title": EVIL, "unit": EVIL}}},
         learning_curve="lcurve.out",
+        samples=[SAMPLE],
+        exports={".pth": EVIL},
     ),
     JobConfigPage: JobConfigPage(
         **FRAME_OF_JOB, rows=tree.rows(JOB.resolved, JOB.origins), counts=tree.counts(JOB.origins)
@@ -380,21 +428,24 @@ EXAMPLES: dict[type[Page], Page] = {
     JobLogPage: JobLogPage(**FRAME_OF_JOB, text=EVIL, size=30),
     JobHistoryPage: JobHistoryPage(**FRAME_OF_JOB, events=[EVENT]),
     SubmitPage: SubmitPage(
-        engines=[("deepmd", "DeePMD-kit")],
+        engines=[ENGINE],
         datasets=[DATASET],
         bases=[Offer(EVIL, EVIL, [EVIL])],
-        examples={"DeePMD-kit": EVIL},
+        examples={"deepmd": {EVIL: EVIL}},
+        longer={"deepmd": EVIL},
         config=EVIL,
         options=JobSubmit(config={}, name=EVIL, tags=[EVIL], start=JOB.start),
         copied_from=3,
     ),
     DatasetsPage: DatasetsPage(
-        datasets=[DATASET], engines=[("deepmd", "DeePMD-kit"), (EVIL, EVIL)], older=None, max_upload_bytes=2**30
+        datasets=[DATASET, CORPUS, TOKENIZER],
+        engines=[ENGINE, ENGINE],
+        older=None,
+        max_upload_bytes=2**30,
+        commands=[EVIL],
     ),
     DatasetPage: DatasetPage(dataset=DATASET, versions=[3, 2, 1], histograms=[HISTOGRAM] if HISTOGRAM else []),
-    ModelsPage: ModelsPage(
-        models=[MODEL], engines=[("deepmd", "DeePMD-kit"), (EVIL, EVIL)], older=None, max_upload_bytes=2**30
-    ),
+    ModelsPage: ModelsPage(models=[MODEL], engines=[ENGINE, ENGINE], older=None, max_upload_bytes=2**30),
     ModelPage: ModelPage(
         model=ModelDetail(**dict(MODEL), facts=FACTS, used_by=[17]),
         versions=[3, 2],
@@ -581,6 +632,39 @@ def test_of_a_job_whose_steps_nobody_knows_yet_those_done_are_shown() -> None:
     assert "as many as the data make" in render.rendered(part)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "shown", "hidden"),
+    [
+        (DATASET, ("Force components", "Systems"), ("Documents", "Vocabulary")),
+        (CORPUS, ("First lines", "Documents", "/FILE.jsonl"), ("Force components", "Vocabulary")),
+        (TOKENIZER, ("Special token", "ChatML"), ("Force components", "Documents")),
+    ],
+)
+def test_a_dataset_is_shown_as_what_it_is(dataset: DatasetView, shown: tuple[str], hidden: tuple[str]) -> None:
+    drawn = list(data_routes.drawings(dataset.summary))
+    html = rendered(DatasetPage(dataset=dataset, versions=[1], histograms=drawn))
+    assert [text for text in shown if text not in html] == []
+    assert [text for text in hidden if text in html] == []
+
+
+def test_lengths_of_text_are_drawn_in_bins_that_double() -> None:
+    (drawn,) = data_routes.drawings(CORPUS.summary)
+    assert (drawn.kind, drawn.total, drawn.ends) == ("length", 3, ("8", "32"))
+    assert [bar.words for bar in drawn.bars] == ["8 to 16 characters: 1", "16 to 32 characters: 2"]
+
+
+def test_a_job_shows_what_its_model_writes_and_what_its_files_are_for() -> None:
+    page = EXAMPLES[JobOverviewPage]
+    assert isinstance(page, JobOverviewPage)
+    export = CHECKPOINT.files[0].model_copy(update={"name": "a-step4.pth", "role": "export"})
+    exported = CHECKPOINT.model_copy(update={"files": [*CHECKPOINT.files, export]})
+    html = rendered(dataclasses.replace(page, checkpoints=[exported], exports={".pth": "for `scripts`"}))
+    assert "step 1,200" in html
+    assert "for <code>scripts</code>:" in html
+    silent = rendered(dataclasses.replace(page, samples=[]))
+    assert re.search(r'id="samples"[^>]* hidden', silent)
+
+
 def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
     page = EXAMPLES[JobOverviewPage]
     assert isinstance(page, JobOverviewPage)
@@ -588,7 +672,6 @@ def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
     models = [UsedModel(name="job:3@400", file_name="a.pt", sha256="a" * 64)]
     changes = {"kind": "model-devi", "state": "running", "progress": progress, "seeds": {}, "models": models}
     job = JOB.model_copy(update=changes)
-    assert jobs_routes.headline(job) == ["devi/max_f"]
     assert [column.key for column in jobs_routes.columns([job])] == ["devi/max_f"]
     html = rendered(dataclasses.replace(page, job=job))
     for shown in ("Model deviation by frame", "of 8 frames", "frames/s", "job:3@400", "cairn download 17 files"):
@@ -638,7 +721,7 @@ def test_seeds_stand_with_what_the_audit_found() -> None:
     ],
 )
 def test_metrics_have_a_panel_a_title_and_a_unit(key: str, panel: str, title: str, unit: str) -> None:
-    assert words.panel_of(key) == panel
+    assert panel_of(key) == panel
     assert (words.describe("deepmd", key).title, words.describe("deepmd", key).unit) == (title, unit)
     assert words.panels("deepmd", [key])[panel]["unit"] == unit
 

@@ -3,6 +3,7 @@
 from app.web import tree, words
 from app.web.histograms import HEIGHT, draw
 from app.wire.jobs import Origin
+from app.wire.metrics import panel_of
 
 
 def test_a_config_becomes_a_line_per_value_in_its_own_order() -> None:
@@ -65,7 +66,7 @@ def test_a_summary_without_counts_has_no_histogram() -> None:
 def test_metrics_are_named_with_their_units() -> None:
     assert words.describe("deepmd", "val/rmse_f/H2O") == words.MetricWords(title="Force RMSE", unit="eV/Å", short="F")
     assert words.column_title("deepmd", "val/rmse_f") == "F val"
-    assert words.panel_of("perf/step_s") == "perf/step_s"
-    assert words.panel_of("train/rmse_e/H2O") == "rmse_e"
+    assert panel_of("perf/step_s") == "perf/step_s"
+    assert panel_of("train/rmse_e/H2O") == "rmse_e"
     assert words.describe("deepmd", "train/novel").title == "novel"
     assert words.describe("an engine that is gone", "val/loss").title == "Loss"

@@ -7,6 +7,8 @@ export interface Answer {
   html: string;
   warnings: Problem[];
   pending: boolean;
+  /** Which it is for. */
+  engine: string;
 }
 
 export type Check =

@@ -13,6 +13,18 @@ import { isTwin, type OnExisting, twinChoices } from "./twin";
 interface SubmitData extends StartData {
   config: string;
   examples: Record<string, Record<string, string>>;
+  engines: Record<string, EngineWords>;
+}
+
+interface EngineWords {
+  /** What its config is called as a file. */
+  document: string;
+  /** What makes a resumed training longer. */
+  longer: string;
+  /** Its first metric, by which checkpoints can be kept. */
+  metric: string;
+  /** Whether its models have a fitting net. */
+  fits: boolean;
 }
 
 /** What became of a submission: a job, perhaps the first of a group. */
@@ -25,12 +37,9 @@ const PREFIX = "/config";
 const DRAFT = "cairn-draft";
 /** How long to wait before asking again about what a worker has not finished yet. */
 const AGAIN_MS = 2000;
-const EMPTY = "Paste an input.json, open a file or load an example. It is checked while you type.";
+const EMPTY = "Paste a configuration, open a file or load an example. It is checked while you type.";
 const EMPTY_WITH_BASE = "Write what changes: what you leave out is inherited. It is checked while you type.";
-const INVITATION = "Paste an input.json here";
-const INVITATION_WITH_BASE =
-  'How to train, and of the model only what changes:\n{"learning_rate": {…}, "loss": {…}, "training": {…}}\nThe model section is inherited from the base.';
-const INVITATION_TO_RESUME = 'Only what changes, for example\n{"training": {"numb_steps": 2000000}}\nEverything else is inherited from the job.';
+const INVITATION_WITH_BASE = "How to train, and of the model only what changes.\nThe rest of the model is inherited from the base.";
 
 const page = pageData<SubmitData>("submit-data");
 const form = need<HTMLFormElement>("#submit-form");
@@ -42,13 +51,15 @@ let submitting = false;
 let again: number | undefined;
 /** What was last looked for in the resolved configuration: it outlives a config that cannot be resolved. */
 let lookedFor: Wanted | undefined;
+/** The engine of what was last checked: none may be chosen, and then the config tells. */
+let told = "";
 /** One submission, one key: a double click or a repeated request makes one job. */
 let idempotencyKey = newKey();
 
 const view: EditorView = openEditor({
   parent: need("#editor"),
   text: page.config || draft() || "",
-  engine: () => field("engine") || "deepmd",
+  engine,
   onChange: debounce(() => {
     keepDraft(view.state.doc.toString());
     void check();
@@ -84,9 +95,33 @@ function number(name: string): number | undefined {
   return text === "" ? undefined : Number(text);
 }
 
+/** Return the engine that is chosen, or that the config is for; before anything was checked the first. */
+function engine(): string {
+  return field("engine") || told || Object.keys(page.engines)[0]!;
+}
+
 function inviteToType(): void {
-  const words: Record<string, string> = { scratch: INVITATION, resume: INVITATION_TO_RESUME };
+  const { document: name, longer } = page.engines[engine()]!;
+  const words: Record<string, string> = {
+    scratch: field("engine") ? `Paste a ${name} here` : `Paste a configuration here: ${documents()}`,
+    resume: `Only what changes, for example\n${longer}\nEverything else is inherited from the job.`,
+  };
   invite(view, words[start.mode] ?? INVITATION_WITH_BASE);
+}
+
+function documents(): string {
+  return [...new Set(Object.values(page.engines).map((one) => one.document))].join(" or ");
+}
+
+/** Show what belongs to the engine: its examples, the name of its config, its metric. */
+function showEngine(): void {
+  const chosen = field("engine");
+  for (const button of document.querySelectorAll<HTMLElement>(".of-engine")) button.hidden = chosen !== "" && button.dataset["engine"] !== chosen;
+  const { document: name, metric, fits } = page.engines[engine()]!;
+  need("#document").textContent = chosen || told ? name : "Configuration";
+  need<HTMLInputElement>("[name=keep_best]").placeholder = metric;
+  need("#fitting-field").hidden = !fits;
+  inviteToType();
 }
 
 /**
@@ -172,6 +207,8 @@ async function check(): Promise<void> {
   try {
     const answer = await call<Answer>("POST", "/submit/check", request(config));
     if (ticket !== asked) return;
+    told = answer.engine;
+    showEngine();
     mark(view, [], answer.warnings, PREFIX);
     show({ kind: "valid", answer });
     if (answer.pending) askAgain();
@@ -254,5 +291,6 @@ form.addEventListener("input", (event) => {
   if (!(event.target instanceof Element && event.target.closest("#outcome-place, .allow"))) checkSoon();
 });
 for (const mode of form.querySelectorAll("input[name=mode]")) mode.addEventListener("change", inviteToType);
-inviteToType();
+form.querySelector("select[name=engine]")?.addEventListener("change", showEngine);
+showEngine();
 void check();

@@ -129,7 +129,9 @@ def test_compressed_lines_cannot_grow_beyond_what_is_accepted(here, problems, tm
 
 def test_tools_and_thoughts_of_messages_are_kept_and_said(pack, store):
     called = {"role": "assistant", "content": "", "tool_calls": [{"name": "now"}]}
-    value = {"conversations": [{"role": "system", "content": "", "tools": "[]"}, called, {"role": "tool", "content": "9"}]}
+    value = {
+        "conversations": [{"role": "system", "content": "", "tools": "[]"}, called, {"role": "tool", "content": "9"}]
+    }
     packed = pack(lines(value), "c.jsonl")
     assert json.loads(stored(store, packed)["c.jsonl"])["conversations"][1] == called
     assert any("'tool_calls'" in warning for warning in packed.warnings)

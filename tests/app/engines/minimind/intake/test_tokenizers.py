@@ -58,7 +58,9 @@ def test_a_template_in_a_file_of_its_own_counts(pack, upload):
 
 
 def test_truncation_of_every_text_is_taken_out_and_said(pack):
-    document = trained() | {"truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}}
+    document = trained() | {
+        "truncation": {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    }
     packed = pack(json.dumps(document).encode(), "tokenizer.json")
     assert "truncation is left out" in packed.warnings[0]
     assert packed.digest == pack(json.dumps(trained()).encode(), "tokenizer.json").digest
