@@ -11,6 +11,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.artifacts.errors import DiskFull
 from app.errors import AppError, Invalid, NotFound, Unavailable
 from app.validation import problems_of
 from app.wire.problems import ErrorBody, Problem
@@ -63,11 +64,20 @@ def recognise(request: Request, error: Exception) -> AppError | None:
         return Invalid([Problem(code="not-storable", message=message)])
     if isinstance(error, ClientDisconnect):
         return AppError("the connection was closed before the request was complete", code="disconnected")
+    if isinstance(error, OperationalError) and _has_no_room(error):
+        log.warning("the database's disk is full: %s", error.orig)
+        return DiskFull("The database's disk is full: nothing was stored.", hint="Free space there, then try again.")
     # SQLite also says this of a table or column that a migration should have made: that is our own mistake.
     if isinstance(error, OperationalError) and "no such" not in str(error.orig):
         log.warning("the database is away: %s", error)
         return Unavailable("the database does not answer just now", hint="Try again in a few seconds.")
     return None
+
+
+def _has_no_room(error: OperationalError) -> bool:
+    """Tell whether the database could not write for lack of room: SQLITE_FULL, or PostgreSQL's class 53100."""
+    codes = getattr(error.orig, "sqlite_errorname", None), getattr(error.orig, "sqlstate", None)
+    return codes[0] == "SQLITE_FULL" or codes[1] == "53100"
 
 
 def _invalid(request: Request, error: RequestValidationError) -> AppError:

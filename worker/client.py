@@ -365,7 +365,8 @@ def _check(api: Api, response: httpx.Response) -> httpx.Response:
         raise ServerFull(message)
     if status == 429 or status >= 500:
         raise Unreachable(f"answered {status} ({message})")
-    if api.attempt_id is not None and status == 401:
+    is_bare = status == 409 and response.request.method == "HEAD"  # its code would be in the body
+    if api.attempt_id is not None and (status == 401 or is_bare):
         # An attempt's token dies with it; the server may have forgotten the whole attempt (its job was deleted).
         raise AttemptSuperseded(status, code, f"the attempt's token is not valid any more ({message})")
     if api.errand_id is not None and status == 401:

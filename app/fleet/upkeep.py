@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, or_, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.db import reading, transaction
@@ -44,6 +45,8 @@ def reap(sessions: sessionmaker[Session], settings: Settings) -> int:
         try:
             with transaction(sessions) as session:
                 state = expire(session, attempt_id, settings)
+        except OperationalError:  # the database is away, or full
+            raise
         except Exception:  # one attempt that cannot be ended must not keep the others from it
             log.exception("attempt %s could not be ended; it will be tried again", attempt_id)
             continue
@@ -60,6 +63,8 @@ def _reap_errands(sessions: sessionmaker[Session], settings: Settings) -> int:
     for errand_id in ids:
         try:
             state = _expire_errand(sessions, errand_id, settings)
+        except OperationalError:
+            raise
         except Exception:  # as above
             log.exception("errand %s could not be taken from its worker; it will be tried again", errand_id)
             continue
@@ -137,8 +142,7 @@ class Upkeep:
 
     def __init__(self, sessions: sessionmaker[Session], settings: Settings) -> None:
         self._sessions, self._settings = sessions, settings
-        # While the API was away nobody could renew a lease: the living get the time to, before the first is reaped.
-        self._reap_from = time.monotonic() + settings.lease_s
+        self._spare_the_living()
         self._clock = clock.Watch()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -149,6 +153,9 @@ class Upkeep:
             for task in self._due():
                 try:
                     task(self._sessions, self._settings)
+                except OperationalError as error:
+                    log.warning("%s will be tried again, the database is away: %s", task.__name__, error.orig)
+                    self._spare_the_living()
                 except Exception:  # nothing may end this thread: no job would ever be rescued again
                     log.exception("%s will be tried again", task.__name__)
 
@@ -159,10 +166,13 @@ class Upkeep:
         stood_still_s = time.monotonic() - began - self._settings.reconcile_s
         leap_s = self._clock.leap_s()
         if leap_s or stood_still_s > self._settings.lease_s / 2:
-            # Leases seem to be over that nobody had the time to renew: as after a start.
-            self._reap_from = time.monotonic() + self._settings.lease_s
+            self._spare_the_living()
             log.warning("the clock was set by %.0f s, and this process stood still for %.0f s", leap_s, stood_still_s)
         return closed
+
+    def _spare_the_living(self) -> None:
+        """Reap nobody for the length of a lease: API or database were away, or the clock was set, and nobody could renew one."""
+        self._reap_from = time.monotonic() + self._settings.lease_s
 
     def _due(self) -> tuple[Callable[[sessionmaker[Session], Settings], int], ...]:
         always = (reconcile, conclude)

@@ -4,6 +4,7 @@ import shutil
 import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -17,7 +18,7 @@ class Body(BaseModel):
 
 @pytest.fixture
 def database_url(tmp_path, sqlite_template):
-    """SQLite only: nothing here reaches the database."""
+    """SQLite only: hardly anything here reaches the database."""
     return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'cairn.db')}"
 
 
@@ -52,6 +53,16 @@ def test_what_we_break_has_an_incident_number_and_no_traceback(probe, caplog):
     incident = answer.json()["message"].split("incident ")[1].rstrip(")")
     assert incident in caplog.text
     assert "the secret is mellon" in caplog.text
+
+
+def test_a_database_without_room_is_a_full_disk(worker_client, app):
+    engine = app.state.sessions.kw["bind"]
+    event.listen(engine, "checkout", lambda connection, *_: connection.execute("PRAGMA max_page_count = 1"))
+    large = {"python": "3" * 1_000_000}
+    hello = {"worker_id": "w", "name": "w", "host": "h", "engines": {}, "slots": 1, "versions": large}
+    answer = worker_client.post("/api/v1/worker/hello", json=hello)
+    assert (answer.status_code, answer.json()["code"]) == (507, "disk-full")
+    assert worker_client.post("/api/v1/worker/hello", json=hello | {"versions": {}}).status_code == 200
 
 
 def test_every_invalid_value_is_listed_with_its_pointer(probe):

@@ -112,6 +112,12 @@ def test_a_missing_blob_is_no_error(wire: Wire) -> None:
         assert client.get_artifact(api, "statistics", "cd") is None
 
 
+def test_an_attempt_that_is_over_learns_it_from_an_answer_without_a_body(wire: Wire) -> None:
+    wire.answer = lambda _: Answer(409)
+    with wire.api() as api, pytest.raises(client.AttemptSuperseded):
+        client.blob_offset(api, "ab")
+
+
 def receiving(received: dict[str, bytearray], total: int) -> Callable[[Request], Answer]:
     """Answer as the server does that takes one blob in pieces."""
 

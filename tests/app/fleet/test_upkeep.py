@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import create_engine, update
+from sqlalchemy.orm import sessionmaker
 from starlette.testclient import TestClient
 
 from app.db import transaction
@@ -182,6 +183,29 @@ def test_an_api_that_was_away_lets_the_living_renew_their_leases_first(settings,
     with TestClient(create_app(settings.model_copy(update={"reconcile_s": 0.05}))):
         time.sleep(0.5)
         assert attempt.heartbeat().status_code == 200
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "running"
+
+
+def test_a_database_that_was_away_lets_the_living_renew_their_leases_first(
+    settings, client, submit, worker, app, caplog
+):
+    job_id = submit()["id"]
+    attempt = worker.claim(job_id)
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Attempt).values(lease_expires_at=long_ago()))
+    nowhere = create_engine("postgresql+psycopg://127.0.0.1:1/nothing")
+    sessions = sessionmaker(nowhere, expire_on_commit=False)
+    thread = upkeep.Upkeep(sessions, settings.model_copy(update={"reconcile_s": 0.05, "lease_s": 10.0}))
+    thread._reap_from = time.monotonic()  # as if it had run for long
+    until = time.monotonic() + 60
+    while "the database is away" not in caplog.text:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    sessions.configure(bind=app.state.sessions.kw["bind"])
+    time.sleep(0.4)  # eight rounds
+    assert attempt.heartbeat().status_code == 200
+    thread.close()
+    nowhere.dispose()
     assert client.get(f"/api/v1/jobs/{job_id}").json()["state"] == "running"
 
 
