@@ -54,6 +54,14 @@ class AttemptIdentity:
 
 
 @dataclass(frozen=True)
+class AttemptToken:
+    """What was sent as the token of an attempt: whether it is one, and the attempt runs, `leases.hold` finds out."""
+
+    sha256: str
+    attempt_id: int
+
+
+@dataclass(frozen=True)
 class ErrandIdentity:
     """A worker that has taken an errand, by the token that its claim returned."""
 
@@ -232,18 +240,41 @@ def attempt(
     Raises:
         Conflict: the attempt has ended or was superseded (`attempt-superseded`); its token opens nothing any more.
     """
+    digest = _attempt_digest(credentials)
+    with reading(request.app.state.sessions) as session:
+        return running_attempt(session, digest, request.path_params.get("attempt_id"))
+
+
+def running_attempt(session: Session, digest: str, named: str | None) -> AttemptIdentity:
+    """Return the running attempt whose token has this digest. Where the address names an attempt, it must be that one.
+
+    Raises:
+        Unauthorized: it is the token of no attempt.
+        Forbidden: it is that of another one.
+        Conflict: `attempt-superseded`.
+    """
+    row = session.scalar(select(Attempt).where(Attempt.token_sha256 == digest))
+    if row is None or not hmac.compare_digest(row.token_sha256, digest):
+        raise Unauthorized("this token belongs to no attempt")
+    if named not in (None, str(row.id)):
+        raise Forbidden("this token belongs to another attempt")
+    if row.ended_at is not None:
+        raise superseded(row.number, row.state)
+    return AttemptIdentity(row.id, row.job_id, row.number)
+
+
+async def attempt_token(
+    attempt_id: Annotated[int, Path(ge=1, lt=2**63)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> AttemptToken:
+    """Return what was sent, unchecked: for routes that begin with `leases.hold`, which asks the database only once."""
+    return AttemptToken(_attempt_digest(credentials), attempt_id)
+
+
+def _attempt_digest(credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
         raise Unauthorized("this needs the token of an attempt")
-    digest = hash_token(credentials.credentials)
-    with reading(request.app.state.sessions) as session:
-        row = session.scalar(select(Attempt).where(Attempt.token_sha256 == digest))
-        if row is None or not hmac.compare_digest(row.token_sha256, digest):
-            raise Unauthorized("this token belongs to no attempt")
-        if request.path_params.get("attempt_id", str(row.id)) != str(row.id):
-            raise Forbidden("this token belongs to another attempt")
-        if row.ended_at is not None:
-            raise superseded(row.number, row.state)
-        return AttemptIdentity(row.id, row.job_id, row.number)
+    return hash_token(credentials.credentials)
 
 
 def errand(
@@ -269,4 +300,5 @@ def errand(
 CurrentUser = Annotated[User, Depends(user)]
 CurrentWorker = Annotated[WorkerIdentity, Depends(worker)]
 CurrentAttempt = Annotated[AttemptIdentity, Depends(attempt)]
+SentToken = Annotated[AttemptToken, Depends(attempt_token)]
 CurrentErrand = Annotated[ErrandIdentity, Depends(errand)]

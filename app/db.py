@@ -1,23 +1,31 @@
 """Engine and sessions: one request is one transaction, committed before the response is sent."""
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 MAX_WRITERS = 8
-"""Requests that write at the same time. Well below the 40 threads of the pool."""
+"""Requests of either way to write that write at the same time. Well below the 40 threads of the pool."""
+
+LOCK_S = 30.0
+"""Seconds that a transaction waits for SQLite's write lock."""
 
 
 def make_engine(url: str) -> Engine:
     """Return an engine for SQLite or PostgreSQL (psycopg 3). SQLite: WAL, foreign keys, 30 s busy timeout."""
     if not url.startswith("sqlite"):
         return create_engine(_psycopg(url), pool_pre_ping=True, pool_size=20, max_overflow=40)
-    engine = create_engine(url, pool_size=20, max_overflow=40, connect_args={"timeout": 30, "check_same_thread": False})
+    factory = partial(_Connection, turn=threading.Lock())
+    arguments = {"timeout": LOCK_S, "check_same_thread": False, "factory": factory}
+    engine = create_engine(url, pool_size=20, max_overflow=40, connect_args=arguments)
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -37,8 +45,56 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _begin_immediate(connection: Any) -> None:
-    mode = "" if connection.get_execution_options().get("read_only") else " IMMEDIATE"
-    connection.exec_driver_sql(f"BEGIN{mode}")
+    if connection.get_execution_options().get("read_only"):
+        connection.exec_driver_sql("BEGIN")
+    else:
+        if not connection.connection.dbapi_connection.take_turn():
+            raise OperationalError("BEGIN IMMEDIATE", None, sqlite3.OperationalError("database is locked"))
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that queues for the write lock with the others of this process.
+
+    Left to itself SQLite sleeps up to 100 ms between two looks at the lock, which meanwhile is free for nobody.
+    """
+
+    def __init__(self, *arguments: Any, turn: threading.Lock, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._turn = turn
+        self._has_turn = False
+
+    def take_turn(self) -> bool:
+        """Wait until no other connection of this process writes, and return whether that came about.
+
+        The end of the transaction ends the turn.
+        """
+        self._has_turn = self._has_turn or self._turn.acquire(timeout=LOCK_S)
+        return self._has_turn
+
+    def commit(self) -> None:
+        try:
+            super().commit()
+        finally:
+            self._pass_on()
+
+    def rollback(self) -> None:
+        try:
+            super().rollback()
+        finally:
+            self._pass_on()
+
+    def close(self) -> None:
+        super().close()
+        self._has_turn, had_turn = False, self._has_turn
+        if had_turn:
+            self._turn.release()
+
+    def _pass_on(self) -> None:
+        """End the turn, unless a failed commit has left the transaction open."""
+        if self._has_turn and not self.in_transaction:
+            self._has_turn = False
+            self._turn.release()
 
 
 @contextmanager
@@ -68,6 +124,10 @@ def _write_session(request: Request) -> Iterator[Session]:
         yield session
 
 
+async def _writers(request: Request) -> AsyncIterator[sessionmaker[Session]]:
+    yield request.app.state.sessions
+
+
 def _read_session(request: Request) -> Iterator[Session]:
     with reading(request.app.state.sessions) as session:
         yield session
@@ -78,5 +138,10 @@ def _read_session(request: Request) -> Iterator[Session]:
 #
 # max_concurrency: a request that waits for a write lock occupies a thread of the pool, and the one that holds the lock
 # needs a thread to finish. If all threads could wait, nobody would ever finish; the rest wait here, on the event loop.
+#
+# A `WriteSession` goes from thread to thread: it is opened in one, used in another, committed in a third, and in between
+# it waits until the event loop gets to it, with the lock. Routes that are asked hundreds of times a second take `Writers`
+# and do all of it in one thread: `with transaction(sessions) as session`.
 WriteSession = Annotated[Session, Depends(_write_session, scope="function", max_concurrency=MAX_WRITERS)]
+Writers = Annotated[sessionmaker[Session], Depends(_writers, scope="function", max_concurrency=MAX_WRITERS)]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]

@@ -30,6 +30,7 @@ from app.web.routes import error_page
 from app.web.routes import router as web_router
 
 ROUTERS = (
+    worker_api.router,
     system.router,
     job_router,
     comparison_router,
@@ -43,11 +44,10 @@ ROUTERS = (
     model_router,
     fleet_router,
     maintenance_router,
-    worker_api.router,
     blob_router,
     web_router,
 )
-"""Every route of the service, in the order in which they are tried."""
+"""Every route of the service, in the order in which they are tried: those first that are asked most."""
 
 
 def create_app(settings: Settings | None = None, *, background: bool = True) -> FastAPI:

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from app.artifacts import service as blobs
 from app.artifacts.store import Blobs
 from app.artifacts.transfer import download
-from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker
-from app.db import ReadSession, WriteSession, reading
+from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker, SentToken
+from app.db import ReadSession, Writers, WriteSession, reading, transaction
 from app.errands import service as errands
 from app.errors import NotFound
 from app.fleet import outcomes
@@ -55,7 +55,7 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
@@ -71,9 +71,10 @@ def hello(message: Hello, _: CurrentWorker, session: WriteSession, settings: Cur
 
 
 @router.post("/presence")
-def presence(message: Presence, _: CurrentWorker, session: WriteSession) -> PresenceAnswer:
+def presence(message: Presence, _: CurrentWorker, sessions: Writers) -> PresenceAnswer:
     """A worker is alive."""
-    return PresenceAnswer(drain=fleet.note_presence(session, message).drain)
+    with transaction(sessions) as session:
+        return PresenceAnswer(drain=fleet.note_presence(session, message).drain)
 
 
 @router.post("/claim")
@@ -150,41 +151,42 @@ def _grant(row: Dataset) -> DatasetGrant:
 
 
 @router.post("/attempts/{attempt_id}/heartbeat")
-def heartbeat(
-    message: Heartbeat, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings
-) -> HeartbeatAnswer:
+def heartbeat(message: Heartbeat, sent: SentToken, sessions: Writers, settings: CurrentSettings) -> HeartbeatAnswer:
     """An attempt is alive; the answer says whether it shall stop."""
-    return leases.heartbeat(session, attempt, message, settings)
+    with transaction(sessions) as session:
+        attempt = leases.hold_by_token(session, sent, settings)
+        return leases.heartbeat(session, attempt, message)
 
 
 @router.post("/attempts/{attempt_id}/metrics", status_code=204)
 def metrics(
     seq: Annotated[int, Query(ge=0, lt=2**31)],
     body: Bytes,
-    attempt: CurrentAttempt,
-    session: WriteSession,
+    sent: SentToken,
+    sessions: Writers,
     settings: CurrentSettings,
 ) -> None:
     """One batch of metrics; a batch that is there already changes nothing."""
-    batch = metrics_store.decode(body)  # loads its library the first time: not while others wait for the database
-    leases.hold(session, attempt, settings)
-    metrics_store.ingest(session, attempt, seq, body, batch)
+    metrics_store.load_library()  # not while others wait for the database
+    with transaction(sessions) as session:
+        attempt = leases.hold_by_token(session, sent, settings)
+        metrics_store.ingest(session, attempt, seq, body)
 
 
 @router.post("/attempts/{attempt_id}/logs")
-def log(
-    offset: Offset, body: Bytes, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings
-) -> LogAnswer:
+def log(offset: Offset, body: Bytes, sent: SentToken, sessions: Writers, settings: CurrentSettings) -> LogAnswer:
     """The bytes of the log from an offset on; the answer says how many the server has."""
-    leases.hold(session, attempt, settings)
-    return LogAnswer(size=logs.append(session, attempt, offset, body))
+    with transaction(sessions) as session:
+        attempt = leases.hold_by_token(session, sent, settings)
+        return LogAnswer(size=logs.append(session, attempt, offset, body))
 
 
 @router.post("/attempts/{attempt_id}/events", status_code=204)
-def events(message: AttemptEvents, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> None:
+def events(message: AttemptEvents, sent: SentToken, sessions: Writers, settings: CurrentSettings) -> None:
     """Lines for the job's timeline; those that are there already change nothing."""
-    leases.hold(session, attempt, settings)
-    timeline.append(session, attempt, message.events)
+    with transaction(sessions) as session:
+        attempt = leases.hold_by_token(session, sent, settings)
+        timeline.append(session, attempt, message.events)
 
 
 @router.put("/attempts/{attempt_id}/environment", status_code=204)

@@ -16,6 +16,7 @@ from app.jobs.metric_reading import Span, Within, spans
 from app.jobs.metrics import decode
 from app.jobs.series import Series, concatenate
 from app.tables import Attempt, Event, Job, MetricBlock, MetricChunk
+from app.tables.metrics import IS_UNMERGED
 from app.wire.comparison import Comparison, EnvironmentDifference, Side
 
 Execution = tuple[int, int]
@@ -194,7 +195,7 @@ def _within(span: Span) -> Within:
 
 def _waiting(session: Session, span: Span) -> dict[str, Series]:
     within = _within(span)
-    query = select(MetricChunk.data).where(within.of(MetricChunk), ~MetricChunk.merged).order_by(MetricChunk.seq)
+    query = select(MetricChunk.data).where(within.of(MetricChunk), IS_UNMERGED).order_by(MetricChunk.seq)
     parts: dict[str, list[Series]] = {}
     for data in session.scalars(query):
         for key, series in decode(data).columns.items():

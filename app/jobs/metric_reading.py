@@ -12,6 +12,7 @@ from app.jobs.metric_blocks import FAR, OUTLINE_EVERY, block_series, decode_outl
 from app.jobs.metrics import decode
 from app.jobs.series import Array, Series, concatenate
 from app.tables import Attempt, Job, MetricBlock, MetricChunk
+from app.tables.metrics import IS_UNMERGED
 from app.wire.metrics import MetricKey
 
 POINTS_PER_POINT = 4
@@ -145,7 +146,7 @@ def _blocks(session: Session, within: Within, keys: Sequence[str]) -> Iterator[t
 
 def _waiting(session: Session, within: Within) -> Iterator[tuple[str, Series]]:
     """Yield what is not merged yet, in the order in which it was sent."""
-    query = select(MetricChunk.data).where(within.of(MetricChunk), ~MetricChunk.merged)
+    query = select(MetricChunk.data).where(within.of(MetricChunk), IS_UNMERGED)
     for data in session.scalars(query.order_by(MetricChunk.seq)):
         for key, series in decode(data).columns.items():
             yield key, within.cut(series)

@@ -14,6 +14,7 @@ from app.errors import AppError, TooLarge
 from app.jobs.metric_blocks import MERGE_CHUNKS, MERGE_ROWS, merge
 from app.jobs.series import Batch, Series
 from app.tables import Job, MetricChunk
+from app.tables.metrics import IS_UNMERGED
 
 MAX_BATCH_BYTES = 64 << 20
 MAX_ROWS = 1_000_000
@@ -31,15 +32,21 @@ class BadMetrics(AppError):
     code = "bad-metrics"
 
 
-def ingest(session: Session, attempt: AttemptIdentity, seq: int, data: bytes, batch: Batch | None = None) -> bool:
+def load_library() -> None:
+    """Load what `decode` needs; the first time, that takes a moment."""
+    import pyarrow.ipc  # noqa: F401
+
+
+def ingest(session: Session, attempt: AttemptIdentity, seq: int, data: bytes) -> bool:
     """Keep one batch of an attempt's metrics; return False, changing nothing, when this `seq` was kept before.
 
-    `batch` is what `decode` makes of `data`, for a caller that has done so before its transaction began to write. The
-    caller has made sure (and keeps sure, by a lock on the attempt's row) that the attempt is running. Raises as `decode`.
+    The caller has made sure (and keeps sure, by a lock on the attempt's row) that the attempt is running. Raises as `decode`.
     """
-    batch = batch or decode(data)
+    batch = decode(data)
     standing = session.execute(_STANDING, {"attempt": attempt.id, "job": attempt.job_id}).one()
-    full = standing.pending + 1 >= MERGE_CHUNKS or standing.pending_rows + batch.rows >= MERGE_ROWS
+    # Trainings that began together would all be merged together, and everybody else would wait.
+    most = MERGE_CHUNKS - attempt.id % (MERGE_CHUNKS // 2)
+    full = standing.pending + 1 >= most or standing.pending_rows + batch.rows >= MERGE_ROWS
     if not _insert(session, attempt, seq, batch, b"" if full else data):
         return False
     if full:
@@ -51,7 +58,7 @@ def ingest(session: Session, attempt: AttemptIdentity, seq: int, data: bytes, ba
 
 # The statements of the busiest route are built once: building them takes longer than running them.
 _chunks, _jobs = cast("Table", MetricChunk.__table__), cast("Table", Job.__table__)
-_waiting = (_chunks.c.attempt_id == bindparam("attempt")) & ~_chunks.c.merged
+_waiting = (_chunks.c.attempt_id == bindparam("attempt")) & IS_UNMERGED
 _STANDING = select(
     select(func.count()).select_from(_chunks).where(_waiting).scalar_subquery().label("pending"),
     select(func.coalesce(func.sum(_chunks.c.rows), 0)).where(_waiting).scalar_subquery().label("pending_rows"),
@@ -152,7 +159,7 @@ def _insert(session: Session, attempt: AttemptIdentity, seq: int, batch: Batch, 
 
 def _unmerged(session: Session, attempt_id: int) -> list[Batch]:
     """Take the batches that wait to be merged, oldest first, and mark them merged."""
-    waiting = (MetricChunk.attempt_id == attempt_id) & ~MetricChunk.merged
+    waiting = (MetricChunk.attempt_id == attempt_id) & IS_UNMERGED
     found = session.scalars(select(MetricChunk.data).where(waiting).order_by(MetricChunk.seq)).all()
     session.execute(
         update(MetricChunk).where(waiting).values(merged=True, data=b"").execution_options(synchronize_session=False)

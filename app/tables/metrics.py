@@ -5,6 +5,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base
 
+IS_UNMERGED = text("NOT metric_chunks.merged")
+"""As the index below has it: SQLAlchemy's own `merged = 0` SQLite does not recognise, and reads every batch there is."""
+
 
 class MetricChunk(Base):
     """One batch of one attempt: an Arrow IPC stream of many steps and all keys. (attempt, seq) arrives once."""

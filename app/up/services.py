@@ -101,6 +101,8 @@ def _api(plan: Plan, environment: Mapping[str, str]) -> Part:
     settings = plan.settings
     # Event streams stay open for as long as a page is: the server must not wait for them when it stops.
     options = ["--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5"]
+    # Longer than clients keep a connection that they do not use: one closed under a message would lose that message.
+    options += ["--timeout-keep-alive", "75"]
     # uvicorn puts this directory before all others; its default is the current one.
     options += ["--app-dir", str(settings.data_dir / "run"), "--no-access-log"]
     return Part(

@@ -7,7 +7,7 @@ import pyarrow as pa  # noqa: TID253 -- the tests speak Arrow themselves
 import pytest
 from sqlalchemy import select, update
 
-from app.jobs import metric_blocks
+from app.jobs import metric_blocks, metrics
 from app.tables import MetricBlock, MetricChunk
 from tests.app.simulated import arrow
 
@@ -116,6 +116,19 @@ def test_merged_batches_read_like_unmerged_ones(client, app, attempt, order):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize(
+    "database_url", ["sqlite"], indirect=True
+)  # PostgreSQL's planner goes by how many rows there are
+def test_what_waits_to_be_merged_is_found_without_reading_what_was(app, attempt):
+    """A training that has sent batches for a week must not pay for each of them with every new one."""
+    send(attempt, 0, [1], a=[1.0])
+    with app.state.sessions.kw["bind"].connect() as connection:
+        statement = str(metrics._STANDING.compile(connection))
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.replace('?', '1')}").all()
+    scans = [row[3] for row in plan if "metric_chunks" in row[3]]
+    assert [("ix_metric_chunks_unmerged" in scan) or ("COVERING" in scan) for scan in scans] == [True] * 3
+
+
 def test_uneven_steps_survive_merging(client, attempt):
     steps = sorted({int(step) for step in np.random.default_rng(2).integers(0, 10_000, 400)})
     for seq in range(0, len(steps), 20):

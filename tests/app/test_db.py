@@ -1,0 +1,65 @@
+"""Writers of one process take turns on SQLite: nobody is left out, and no turn is kept by whoever failed."""
+
+import threading
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
+
+from app import db
+from app.db import transaction
+from app.tables import Worker
+
+
+@pytest.fixture
+def worker(sessions):
+    with transaction(sessions) as session:
+        session.add(Worker(id="w", name="w", host="w", engines={}, slots=0))
+
+
+def add_one(sessions) -> None:
+    with transaction(sessions) as session:
+        slots = session.scalars(select(Worker.slots)).one()
+        session.execute(update(Worker).where(Worker.slots == slots).values(slots=slots + 1))
+
+
+def add_one_and_fail(sessions) -> None:
+    with transaction(sessions) as session:
+        session.execute(update(Worker).values(slots=99))
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_writers_do_not_overlap(sessions, worker):
+    threads = [threading.Thread(target=lambda: [add_one(sessions) for _ in range(20)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with sessions() as session:
+        assert session.scalars(select(Worker.slots)).one() == 160
+
+
+def test_who_fails_keeps_nobody_from_writing(sessions, worker, monkeypatch):
+    monkeypatch.setattr(db, "LOCK_S", 1.0)
+    with pytest.raises(ZeroDivisionError):
+        add_one_and_fail(sessions)
+    abandoned = sessions()
+    abandoned.execute(update(Worker).values(slots=99))
+    abandoned.close()
+    invalidated = sessions()
+    invalidated.execute(update(Worker).values(slots=99))
+    invalidated.connection().invalidate()
+    add_one(sessions)
+    with sessions() as session:
+        assert session.scalars(select(Worker.slots)).one() == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_lock_that_is_never_given_back_is_an_error_and_the_next_writer_can(sessions, worker, monkeypatch):
+    monkeypatch.setattr(db, "LOCK_S", 0.2)
+    with sessions() as holder:
+        holder.execute(update(Worker).values(slots=99))
+        with pytest.raises(OperationalError, match="database is locked"):
+            add_one(sessions)
+    add_one(sessions)
