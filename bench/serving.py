@@ -72,22 +72,26 @@ class Served:
 
 
 @contextmanager
-def served(database: str) -> Iterator[Served]:
-    """Run a server on `sqlite` or `postgresql`, in a temporary directory."""
+def served(database: str, **settings: str) -> Iterator[Served]:
+    """Run a server on `sqlite` or `postgresql`, in a temporary directory, with other settings than the default ones."""
     with tempfile.TemporaryDirectory() as directory, open_database(database, Path(directory)) as url:
         migrations.migrate(url)
         job_id, attempt_id = seed(url)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        environment = os.environ | {
-            "CAIRN_DATA_DIR": directory,
-            "CAIRN_DATABASE_URL": url,
-            "CAIRN_REDIS_URL": NOWHERE,
-            "CAIRN_LEASE_S": "36000",
-        }
+        environment = (
+            os.environ
+            | {
+                "CAIRN_DATA_DIR": directory,
+                "CAIRN_DATABASE_URL": url,
+                "CAIRN_REDIS_URL": NOWHERE,
+                "CAIRN_LEASE_S": "36000",
+            }
+            | settings
+        )
         command = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--port", str(port)]
-        command += ["--no-access-log", "--log-level", "error"]
+        command += ["--no-access-log", "--log-level", "error", "--timeout-keep-alive", "75"]
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as server:
             try:
                 _wait(port, server)
@@ -117,24 +121,7 @@ def seed(url: str, token: str = TOKEN) -> tuple[int, int]:
     engine = make_engine(url)
     with transaction(sessionmaker(engine)) as session:
         session.merge(Worker(id="w", name="w", host="w", engines={}, slots=1))
-        job = Job(
-            name="bench",
-            kind="train",
-            engine="deepmd",
-            state="running",
-            submitted={},
-            resolved={"training": {}},
-            origins={},
-            digest="0" * 64,
-            seed=1,
-            seeds={},
-            determinism="fast",
-            start={"mode": "scratch"},
-            file_stem="bench",
-            checkpoint_policy={},
-            attempt=1,
-            total_steps=1_000_000,
-        )
+        job = _job("running", 1)
         session.add(job)
         session.flush()
         attempt = Attempt(
@@ -151,6 +138,40 @@ def seed(url: str, token: str = TOKEN) -> tuple[int, int]:
         ids = job.id, attempt.id
     engine.dispose()
     return ids
+
+
+def queue_jobs(url: str, count: int) -> list[int]:
+    """Store jobs that wait for workers; return their ids."""
+    engine = make_engine(url)
+    with transaction(sessionmaker(engine)) as session:
+        jobs = [_job("queued", 0) for _ in range(count)]
+        session.add_all(jobs)
+        session.flush()
+        ids = [job.id for job in jobs]
+    engine.dispose()
+    return ids
+
+
+def _job(state: str, attempt: int) -> Job:
+    return Job(
+        name="bench",
+        kind="train",
+        engine="deepmd",
+        state=state,
+        submitted={"config": {}},
+        resolved={"training": {}},
+        origins={},
+        digest="0" * 64,
+        seed=1,
+        seeds={},
+        determinism="fast",
+        start={"mode": "scratch"},
+        file_stem="bench",
+        checkpoint_policy={},
+        attempt=attempt,
+        total_steps=1_000_000,
+        rung_at=now(),
+    )
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:

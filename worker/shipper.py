@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -11,26 +12,26 @@ from typing import Any
 from app.wire.worker import AttemptEvent
 from worker import client
 from worker.fate import Fate
+from worker.messages import SHIP_S, Message, Pace, gather
 from worker.rundir import RunDir
 
 log = logging.getLogger(__name__)
 
-SHIP_S = 0.5
-"""Seconds between two looks at the run directory; also how stale a live page is."""
 LOG_BYTES = 1 << 18
 EVENTS_AT_ONCE = 200
 _WRONG_CONTENT = frozenset({400, 413, 415, 422})
-METRICS_AT_ONCE = 50
-"""Batches between two looks at log and events: after an outage the log should not wait for an hour of metrics."""
 
 
 class Delivery:
     """Calls `work` again and again in its own thread, patient with an API that is away, until all is delivered."""
 
-    def __init__(self, name: str, work: Callable[[], bool], fate: Fate) -> None:
-        """`work` returns whether more waits already."""
+    def __init__(
+        self, name: str, work: Callable[[], bool], fate: Fate, pause_s: Callable[[], float] = lambda: SHIP_S
+    ) -> None:
+        """`work` returns whether more waits already; `pause_s`, after it, how long to wait when none does."""
         self._name = name
         self._work = work
+        self._pause_s = pause_s
         self._fate = fate
         self._finish = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -72,7 +73,7 @@ class Delivery:
             if finishing and not more:
                 return
             if not more:
-                self._finish.wait(pause_s)
+                self._finish.wait(self._pause_s())
 
 
 class Timeline:
@@ -112,6 +113,8 @@ class Shipper:
         self._log_offset = 0
         self._events_offset = 0
         self._environment_sent = False
+        self._message: Message | None = None
+        self.pace = Pace()
 
     def ship(self) -> bool:
         """Deliver what is there; return whether more waits already."""
@@ -123,14 +126,28 @@ class Shipper:
         return more
 
     def _ship_metrics(self) -> bool:
-        batches = sorted(path for path in self._run.metrics.glob("*.arrow") if path.stem.isdigit())
-        for path in batches[:METRICS_AT_ONCE]:
-            try:
-                client.metrics(self._api, int(path.stem), path.read_bytes())
-            except client.Refused as error:
-                self._refused(f"Metrics batch {path.name}", error)
+        """Send what is spooled, as many batches in one as belong together. What was sent once is sent again unchanged."""
+        is_repeated = self._message is not None
+        if self._message is None:
+            self._message = gather(sorted(path for path in self._run.metrics.glob("*.arrow") if path.stem.isdigit()))
+        if self._message is None:
+            return False
+        began = time.monotonic()
+        try:
+            client.metrics(self._api, self._message.seq, self._message.data)
+        except client.Refused as error:
+            if error.status in _WRONG_CONTENT and len(self._message.files) > 1:
+                self._message = gather(
+                    self._message.files[:1]
+                )  # the others are none the worse for the one that is wrong
+                return True
+            self._refused(f"Metrics batch {self._message.files[0].name}", error)
+        self.pace.note(time.monotonic() - began)
+        for path in self._message.files:
             path.unlink()
-        return len(batches) > METRICS_AT_ONCE
+        more = self._message.more or is_repeated  # in that case nobody has looked since
+        self._message = None
+        return more
 
     def _ship_log(self) -> bool:
         data = _read_from(self._run.log, self._log_offset, LOG_BYTES)

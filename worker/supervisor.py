@@ -66,7 +66,7 @@ class _Attempt:
             self.api, run, self.runtime.cache, self.claim.checkpoints, self.label, self.timeline.put,
             throttle=Throttle(self.runtime.settings.upload_bytes_per_s),
         )  # fmt: skip
-        ship = Delivery(f"ship {self.label}", shipper.ship, self.fate)
+        ship = Delivery(f"ship {self.label}", shipper.ship, self.fate, shipper.pace.pause_s)
         upload = Delivery(f"upload {self.label}", uploads.upload, self.fate)
         with Lease(self.api, self.claim, self.fate, lambda: self._describe(run)), ExitStack() as in_use:
             ship.start()

@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from app.wire.worker import AttemptEvents
+from tests.app.simulated import arrow
 from tests.worker.wire import Answer, Request, Wire, problem, serving
 from worker import client
 from worker.fate import Fate, Shutdown
@@ -94,10 +96,25 @@ def spool(run: RunDir, *numbers: int) -> None:
         (run.metrics / f"{number:06d}.arrow").write_bytes(f"batch {number}".encode())
 
 
+def spool_steps(run: RunDir, *steps: int) -> None:
+    for step in steps:
+        (run.metrics / f"{step:06d}.arrow").write_bytes(arrow([step], {"train/loss": [0.5]}))
+
+
+def steps_of(data: bytes) -> list[int]:
+    steps: list[int] = pa.ipc.open_stream(data).read_all()["step"].to_pylist()
+    return steps
+
+
+def deliver(shipper: Shipper) -> None:
+    while shipper.ship():
+        pass
+
+
 def test_batches_go_in_order_and_leave_the_disk(shipper: Shipper, run: RunDir, server: Server) -> None:
     spool(run, 2, 0, 1)
     (run.metrics / ".000003.arrow.tmp").write_bytes(b"half")
-    assert not shipper.ship()
+    deliver(shipper)
     assert server.batches == [(n, f"batch {n}".encode()) for n in range(3)]
     assert [path.name for path in run.metrics.iterdir()] == [".000003.arrow.tmp"]
 
@@ -110,21 +127,43 @@ def test_a_lost_answer_doubles_nothing(shipper: Shipper, run: RunDir, server: Se
         server.lose_answers = 1
         with pytest.raises(client.Unreachable):
             shipper.ship()
-    shipper.ship()
+    deliver(shipper)
     assert [seq for seq, _ in server.batches] == [0, 1]
     assert server.log == b"hello"
     assert server.events == [(5, "data")]
 
 
 def test_many_batches_do_not_hold_up_the_log(shipper: Shipper, run: RunDir, server: Server) -> None:
-    spool(run, *range(120))
+    spool_steps(run, *range(120))
     run.log.write_bytes(b"here I am")
     assert shipper.ship()
     assert server.log == b"here I am"
-    assert len(server.batches) == 50
-    while shipper.ship():
-        pass
-    assert [seq for seq, _ in server.batches] == list(range(120))
+    assert [seq for seq, _ in server.batches] == [0]
+    deliver(shipper)
+    assert [seq for seq, _ in server.batches] == [0, 50, 100]
+    assert [step for _, data in server.batches for step in steps_of(data)] == list(range(120))
+
+
+def test_what_was_sent_once_is_sent_again_unchanged(shipper: Shipper, run: RunDir, server: Server) -> None:
+    """Else a message whose answer was lost would count a second time under another number."""
+    spool_steps(run, 0, 1)
+    server.lose_answers = 1
+    with pytest.raises(client.Unreachable):
+        shipper.ship()
+    spool_steps(run, 2)
+    deliver(shipper)
+    assert [(seq, steps_of(data)) for seq, data in server.batches] == [(0, [0, 1]), (2, [2])]
+
+
+def test_of_batches_sent_as_one_only_the_wrong_one_is_set_aside(
+    shipper: Shipper, run: RunDir, server: Server, wire: Wire
+) -> None:
+    spool_steps(run, 0, 1, 2)
+    wire.answer = lambda request: (
+        problem(422, "bad-metrics") if "/metrics" in request.path and 1 in steps_of(request.body) else server(request)
+    )
+    deliver(shipper)
+    assert [(seq, steps_of(data)) for seq, data in server.batches] == [(0, [0]), (2, [2])]
 
 
 def test_a_long_log_goes_in_pieces(shipper: Shipper, run: RunDir, server: Server) -> None:
