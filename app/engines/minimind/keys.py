@@ -121,7 +121,7 @@ KEYS: Mapping[str, Key] = {
     "/training/eval_interval": _size(500, "Steps between validations.", _MAX_STEPS),
     "/training/eval_batches": _size(8, "Batches that a validation measures on.", 10**6),
     "/training/save_interval": _size(1000, "Steps between checkpoints.", _MAX_STEPS),
-    "/training/seed": _seed("Decides what else is drawn while training: samples of text."),
+    "/training/seed": _seed("Decides what else is drawn while training."),
     "/training/sample/prompt": Key("text", "Once upon a time", "What a validation lets the model continue, or answer."),
     "/training/sample/max_new_tokens": _size(48, "Tokens it may say; 0: it is not asked.", 4096, low=0),
 }  # fmt: skip

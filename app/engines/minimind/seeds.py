@@ -27,8 +27,3 @@ def of_tensor(model_seed: int, name: str) -> int:
 def of_epoch(data_seed: int, epoch: int) -> int:
     """Return the seed of the order in which one epoch, counted from 0, goes through the data."""
     return derive(data_seed, f"epoch.{epoch}")
-
-
-def of_sample(training_seed: int, step: int) -> int:
-    """Return the seed of the text that the validation after a step lets the model say."""
-    return derive(training_seed, f"sample.{step}")
