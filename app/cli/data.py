@@ -7,15 +7,16 @@ from typing import Any
 from urllib.parse import quote
 
 from rich.markup import escape
+from rich.table import Table
 
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
 from app.cli.failures import usage
 from app.cli.looking import pages
 from app.cli.screen import ago, out, print_json, size, table
 from app.cli.uploading import post_file
-from app.wire.datasets import NAME_PATTERN, DatasetPage, DatasetView, Range, RegisterDirectory
+from app.wire.datasets import NAME_PATTERN, DatasetPage, DatasetSummary, DatasetView, Range, RegisterDirectory
 
-MOST_SYSTEMS = 40
+MOST_PARTS = 40
 
 
 def add(path: str, fields: dict[str, Any], *, on_server: bool, as_json: bool) -> None:
@@ -34,13 +35,13 @@ def add(path: str, fields: dict[str, Any], *, on_server: bool, as_json: bool) ->
         return
     dataset = view(DatasetView, found)
     _print_dataset(dataset)
-    out().print(f'In a config: "systems": "dataset:{dataset.name}"', soft_wrap=True)
+    out().print(f"In a config: {escape(dataset.usage or dataset.ref)}", soft_wrap=True)
 
 
 def default_name(path: str) -> str:
     """Return a dataset name made of a file's: `Water 300K.tar.gz` becomes `water-300k`."""
     name = Path(path).name.lower()
-    for ending in (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".zip", ".extxyz", ".xyz"):
+    for ending in (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".zip", ".extxyz", ".xyz", ".jsonl", ".json"):
         name = name.removesuffix(ending)
     return re.sub(r"[^a-z0-9._-]+", "-", name).strip("-._")[:63]
 
@@ -68,13 +69,22 @@ def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:
     if not datasets:
         out().print("No datasets. `cairn dataset add PATH` uploads one.")
         return
-    rows = table("name", "elements", "systems", "frames", "size", "created", right=("systems", "frames", "size"))
+    rows = table("name", "holds", "entries", "size", "created", right=("entries", "size"))
     for dataset in datasets:
-        summary = dataset.summary
-        elements = " ".join(summary.elements)
-        counts = (str(len(summary.systems)), str(summary.frames), size(dataset.size))
-        rows.add_row(f"{dataset.name}@{dataset.version}", elements, *counts, ago(dataset.created_at))
+        holds, entries = _in_short(dataset.summary)
+        ref = f"{dataset.name}@{dataset.version}"
+        rows.add_row(ref, escape(holds), entries, size(dataset.size), ago(dataset.created_at))
     out().print(rows)
+
+
+def _in_short(summary: DatasetSummary) -> tuple[str, str]:
+    """Return what a dataset holds, and how much of it."""
+    if text := summary.text:
+        what = "documents" if text.documents else "conversations"
+        return f"text in {len(text.files)} files", f"{text.documents + text.conversations:,} {what}"
+    if summary.tokenizer:
+        return f"tokenizer ({summary.tokenizer.model})", f"{summary.tokenizer.vocab_size:,} tokens"
+    return f"{' '.join(summary.elements)} in {len(summary.systems)} systems", f"{summary.frames:,} frames"
 
 
 def show(reference: str, *, as_json: bool) -> None:
@@ -93,18 +103,46 @@ def _print_dataset(dataset: DatasetView) -> None:
     console.print(f"[bold]{dataset.ref}[/]  [dim]from {escape(dataset.source)}, {size(dataset.size)}[/]")
     for label, value in _facts(dataset):
         console.print(f"  [dim]{label:<10}[/]{escape(value)}")
-    rows = table("system", "atoms", "frames", "labels", right=("atoms", "frames"))
-    for system in summary.systems[:MOST_SYSTEMS]:
-        rows.add_row(escape(system.name), str(system.atoms), str(system.frames), ", ".join(system.labels))
-    console.print(rows)
-    if len(summary.systems) > MOST_SYSTEMS:
-        console.print(f"and {len(summary.systems) - MOST_SYSTEMS} more systems (--json shows all)")
+    parts = len(summary.systems) + len(summary.text.files if summary.text else ())
+    if parts:
+        console.print(_parts(summary))
+    if parts > MOST_PARTS:
+        console.print(f"and {parts - MOST_PARTS} more (--json shows all)")
     for warning in dataset.warnings:
         console.print(f"[yellow bold]warning[/] {escape(warning)}")
 
 
+def _parts(summary: DatasetSummary) -> Table:
+    """Return the systems or files of a dataset, the first of them."""
+    if summary.text:
+        rows = table("file", "form", "lines", "characters", "size", right=("lines", "characters", "size"))
+        for file in summary.text.files[:MOST_PARTS]:
+            rows.add_row(escape(file.name), file.form, f"{file.entries:,}", f"{file.characters:,}", size(file.size))
+        return rows
+    rows = table("system", "atoms", "frames", "labels", right=("atoms", "frames"))
+    for system in summary.systems[:MOST_PARTS]:
+        rows.add_row(escape(system.name), str(system.atoms), str(system.frames), ", ".join(system.labels))
+    return rows
+
+
 def _facts(dataset: DatasetView) -> Iterator[tuple[str, str]]:
     summary = dataset.summary
+    if summary.systems:
+        yield from _of_atoms(summary)
+    if text := summary.text:
+        if text.documents:
+            yield "documents", f"{text.documents:,}"
+        if text.conversations:
+            yield "chats", f"{text.conversations:,} of {text.turns:,} messages"
+        yield "characters", f"{text.characters:,}"
+    if tokenizer := summary.tokenizer:
+        yield "tokenizer", f"{tokenizer.model}, {tokenizer.vocab_size:,} tokens"
+        yield "special", " ".join(tokenizer.special_tokens)
+        yield "template", "its own chat template" if tokenizer.has_chat_template else "none: ChatML is used"
+    yield "sha256", dataset.digest
+
+
+def _of_atoms(summary: DatasetSummary) -> Iterator[tuple[str, str]]:
     yield "frames", f"{summary.frames} in {len(summary.systems)} systems"
     yield "elements", f"{' '.join(summary.elements)}  (type map {' '.join(summary.type_map)})"
     ranges: tuple[tuple[str, Range | None, str], ...] = (
@@ -113,7 +151,6 @@ def _facts(dataset: DatasetView) -> Iterator[tuple[str, str]]:
         ("virials", summary.virial_per_atom_ev, "eV/atom"),
     )
     yield from ((label, f"{r.low:.4g} … {r.high:.4g} {unit}") for label, r, unit in ranges if r)
-    yield "sha256", dataset.digest
 
 
 def remove(reference: str, *, as_json: bool) -> None:

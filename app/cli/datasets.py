@@ -9,7 +9,10 @@ from app.cli.options import Engine, Json, Limit, given
 
 def add(
     path: Annotated[
-        str, typer.Argument(help="Archive of deepmd/npy systems, a directory of them, or a file ASE or dpdata reads.")
+        str,
+        typer.Argument(
+            help="What to add, as its engine reads it: an archive or directory of systems, a trajectory, JSON lines, a tokenizer."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(help="Its name [default: the file's]; under a known name it becomes a new version.")

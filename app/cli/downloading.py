@@ -17,7 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from app.cli.api import Api, connect, view
 from app.cli.failures import UNREACHABLE, Failure, usage
 from app.cli.screen import err, out, print_json, size
-from app.wire.jobs import CheckpointView, JobFile
+from app.wire.jobs import CheckpointView, JobDetail, JobFile
+from app.wire.system import EngineView
 
 TRIES = 6
 CHUNK = 1 << 20
@@ -75,7 +76,15 @@ def _remotes(api: Api, job_id: int, what: str, *, step: int | None, all_files: b
         return [Remote(f"/jobs/{job_id}/bundle", f"job-{job_id}.zip")]
     if what == "files":
         return job_files(api, job_id)
-    return [Remote(f"/jobs/{job_id}/metrics", "lcurve.out", (("format", "lcurve.out"),))]
+    return [learning_curve(api, job_id)]
+
+
+def learning_curve(api: Api, job_id: int) -> Remote:
+    """Return the file that the engine of a training has for its metrics, under its usual name."""
+    job = view(JobDetail, api.get(f"/jobs/{job_id}"))
+    engines = [view(EngineView, item) for item in api.get("/engines")]
+    name = next((engine.learning_curve_name for engine in engines if engine.name == job.engine), "metrics.txt")
+    return Remote(f"/jobs/{job_id}/metrics", name, (("format", "learning-curve"),))
 
 
 def job_files(api: Api, job_id: int) -> list[Remote]:

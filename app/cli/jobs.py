@@ -42,6 +42,7 @@ class What(StrEnum):
     checkpoint = "checkpoint"
     bundle = "bundle"
     files = "files"
+    curve = "curve"
     lcurve = "lcurve"
 
 

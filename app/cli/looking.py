@@ -5,7 +5,7 @@ from typing import Any
 from rich.markup import escape
 
 from app.cli.api import Api, connect, view
-from app.cli.screen import ago, duration, out, print_json, quantity, size, standing, state, table
+from app.cli.screen import ago, duration, out, print_json, size, standing, state, table
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
@@ -36,17 +36,16 @@ def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
     if not jobs:
         out().print("No jobs match." if filters else "No jobs. `cairn submit input.json` makes one.")
         return
-    rows = table("job", "name", "state", "progress", "rmse_e", "rmse_f", "created", right=("job", "progress"))
+    rows = table("job", "name", "state", "progress", "newest", "created", right=("job", "progress"))
     for job in jobs:
         rows.add_row(*_row(job))
     out().print(rows)
 
 
 def _row(job: JobView) -> list[str]:
-    latest = job.progress.latest
-    errors = [quantity(key, latest[key]) if key in latest else "" for key in ("train/rmse_e", "train/rmse_f")]
+    newest = ", ".join(f"{key.removeprefix('train/')} {value}" for key, value in headline(job.progress)[:2])
     share = standing(job.progress.step, job.progress.total_steps)
-    return [str(job.id), escape(job.name), state(job.state), share, *errors, ago(job.created_at)]
+    return [str(job.id), escape(job.name), state(job.state), share, escape(newest), ago(job.created_at)]
 
 
 def show_job(job_id: int, *, as_json: bool) -> None:
@@ -76,7 +75,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     if job.cause:
         facts.append(("cause", f"[red]{escape(job.cause.failure)}[/]: {escape(job.cause.message)}"))
         facts += [("", f"[cyan]→[/] {escape(job.cause.hint)}")] if job.cause.hint else []
-    facts += [("", f"{escape(key)} {quantity(key, value)}") for key, value in headline(progress.latest)]
+    facts += [("", f"{escape(key)} {value}") for key, value in headline(progress)]
     if job.base:
         facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []

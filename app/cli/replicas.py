@@ -66,14 +66,14 @@ def _row(job: JobView) -> list[str]:
 def _print_summary(group: GroupDetail) -> None:
     rows = table("metric", "n", "mean ± std", "95 % interval", "outliers", right=("n",))
     for one in group.summary:
-        mean = "–" if one.mean is None else spread(one.key, one.mean, one.std)
-        band = "–" if one.low is None or one.high is None else interval(one.key, one.low, one.high)
+        mean = "–" if one.mean is None else spread(one.mean, one.std, one.unit)
+        band = "–" if one.low is None or one.high is None else interval(one.low, one.high, one.unit)
         rows.add_row(escape(one.key), str(one.count), mean, band, _outliers(one))
     out().print(rows)
 
 
 def _outliers(one: Summary) -> str:
-    words = (f"job {job}: {quantity(one.key, one.values.get(job))}" for job in one.outliers)
+    words = (f"job {job}: {quantity(one.values.get(job), one.unit)}" for job in one.outliers)
     return "\n".join(f"[red]{text}[/]" for text in words)
 
 

@@ -46,7 +46,7 @@ def _print(plan: RetentionPlan, job_id: int, *, is_set: bool, is_asked: bool) ->
 
 
 def _facts(one: CheckpointView, metric: str | None) -> tuple[str, str, str, str]:
-    value = quantity(metric, one.metrics[metric]) if metric in one.metrics and metric is not None else ""
+    value = quantity(one.metrics[metric]) if metric in one.metrics and metric is not None else ""
     return f"{one.step:,}", size(sum(file.size for file in one.files)), value, ago(one.created_at)
 
 

@@ -96,27 +96,31 @@ def ago(moment: datetime) -> str:
     return duration((datetime.now(UTC) - moment).total_seconds()) + " ago"
 
 
-def quantity(key: str, value: float | None) -> str:
-    """Return a metric's value in the field's units: DeePMD's RMSEs are eV/atom and eV/Å, read best in milli."""
+def quantity(value: float | None, unit: str = "") -> str:
+    """Return a metric's value with its unit; of electronvolts thousandths, which is how errors are read."""
     if value is None:
         return "non-finite"
-    unit = _milli(key)
-    return f"{value * 1000:.4g}{unit}" if unit else f"{value:.3g}"
+    if factor := _milli(unit):
+        return f"{value * factor:.4g}{_shown(unit)}"
+    return f"{value:.3g}{_shown(unit)}"
 
 
-def _milli(key: str) -> str:
-    """Return the unit of a metric that is read in thousandths, with a space before it; of others nothing."""
-    units = {"rmse_e": " meV/atom", "rmse_f": " meV/Å", "rmse_v": " meV/atom"}
-    return next((units[part] for part in key.split("/") if part in units), "")
+def _milli(unit: str) -> int:
+    """Return by how much a value is multiplied that is read in thousandths of its unit; else 0."""
+    return 1000 if unit.startswith("eV") else 0
 
 
-def spread(key: str, mean: float, std: float | None) -> str:
-    """Return a mean and its standard deviation, in the field's units: `81.2 ± 3.1 meV/Å`."""
-    unit = _milli(key)
-    mean = mean * 1000 if unit else mean
+def _shown(unit: str) -> str:
+    return f" {'m' if _milli(unit) else ''}{unit}" if unit else ""
+
+
+def spread(mean: float, std: float | None, unit: str = "") -> str:
+    """Return a mean and its standard deviation with their unit, as `quantity` has it: `81.2 ± 3.1 meV/Å`."""
+    factor, unit = _milli(unit) or 1, _shown(unit)
+    mean *= factor
     if std is None:
         return f"{mean:.4g}{unit}"
-    std = std * 1000 if unit else std
+    std *= factor
     places = _places(std)
     if places is None or abs(mean) >= 1e6:
         return f"{mean:.4g} ± {std:.2g}{unit}"
@@ -131,9 +135,9 @@ def _places(std: float) -> int | None:
     return None if places is None or places > 5 else max(0, places)
 
 
-def interval(key: str, low: float, high: float) -> str:
-    """Return a range of a metric in the field's units, without them: `78.1 … 84.3`."""
-    factor = 1000 if _milli(key) else 1
+def interval(low: float, high: float, unit: str = "") -> str:
+    """Return a range of a metric as `quantity` has it, without the unit: `78.1 … 84.3`."""
+    factor = _milli(unit) or 1
     return f"{low * factor:.4g} … {high * factor:.4g}"
 
 

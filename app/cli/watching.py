@@ -1,7 +1,7 @@
 """`cairn watch`: a job's progress, live, until it ends."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -24,8 +24,6 @@ CURVE_S = 2.0
 CURVE_POINTS = 32
 PLAIN_S = 10.0
 """Seconds between lines when the output is no terminal."""
-
-HEADLINE = ("train/loss", "train/rmse_e", "train/rmse_f", "lr")
 
 
 @dataclass
@@ -133,7 +131,7 @@ def _line(job: JobView) -> str:
         parts.append(progress.phase)
     if progress.step:
         parts.append(f"{progress.unit} {standing(progress.step, progress.total_steps)}")
-        parts += [f"{_short(key)} {quantity(key, value)}" for key, value in headline(progress.latest)]
+        parts += [f"{_short(key)} {value}" for key, value in headline(progress)]
     if job.state == "running" and progress.eta_s is not None:
         parts.append(f"ETA {duration(progress.eta_s)}")
     return escape("  ".join(parts))
@@ -151,7 +149,7 @@ def _live(api: Api, job_id: int, footer: str | None) -> JobDetail:
 
 
 def _curves(api: Api, job: JobView) -> dict[str, Sequence[float | None]]:
-    keys = [key for key, _ in headline(job.progress.latest)]
+    keys = [key for key, _ in headline(job.progress)]
     try:
         found = api.get(f"/jobs/{job.id}/metrics", keys=",".join(keys), max_points=CURVE_POINTS)
     except Failure:
@@ -160,11 +158,10 @@ def _curves(api: Api, job: JobView) -> dict[str, Sequence[float | None]]:
     return dict(view(MetricSeries, found).values)
 
 
-def headline(latest: Mapping[str, float | None]) -> list[tuple[str, float | None]]:
-    """Return the few metrics worth showing, the field's own first, training errors before validation."""
-    chosen = [key for wanted in HEADLINE for key in latest if key == wanted or key.startswith(wanted + "/")]
-    chosen += [key for key in latest if key.startswith("val/rmse_f")]
-    return [(key, latest[key]) for key in (chosen or [key for key in latest if not key.startswith("perf/")])[:8]]
+def headline(progress: Progress) -> list[tuple[str, str]]:
+    """Return the few metrics worth showing, most important first, each with its unit."""
+    chosen = progress.headline or [key for key in progress.latest if not key.startswith("perf/")]
+    return [(key, quantity(progress.latest.get(key), progress.units.get(key, ""))) for key in chosen[:8]]
 
 
 def _short(key: str) -> str:
@@ -178,8 +175,8 @@ def render(job: JobView, picture: Picture) -> RenderableType:
     ]
     parts.append(_bar(job.progress))
     grid = Table.grid(padding=(0, 3, 0, 0))
-    for key, value in headline(job.progress.latest):
-        grid.add_row(f"  [dim]{escape(_short(key))}[/]", quantity(key, value), sparkline(picture.curves.get(key, ())))
+    for key, value in headline(job.progress):
+        grid.add_row(f"  [dim]{escape(_short(key))}[/]", value, sparkline(picture.curves.get(key, ())))
     parts.append(grid)
     if picture.trouble:
         parts.append(f"  [yellow]{picture.trouble}[/]")

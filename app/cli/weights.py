@@ -184,7 +184,8 @@ def _lines(model: ModelDetail) -> Iterator[tuple[str, str]]:
     if model.facts is not None:
         written = f", written by {model.facts.library}" if model.facts.library else ""
         yield "architecture", f"{model.architecture} ({model.facts.form}{written})"
-        yield "type map", " ".join(model.type_map)
+        if model.type_map:
+            yield "type map", " ".join(model.type_map)
         yield "parameters", f"{model.facts.parameters:,} in {len(model.facts.tensors)} tensors"
         if model.facts.step is not None:
             yield "step", f"{model.facts.step:,}"

@@ -27,6 +27,20 @@ def test_an_archive_holds_the_same_content_as_the_directory(cairn: Cairn, system
     assert (again["version"], again["digest"]) == (1, first["digest"])
 
 
+def test_text_is_told_by_its_name_and_described(cairn: Cairn, tmp_path: Path) -> None:
+    file = tmp_path / "Stories.jsonl"
+    file.write_text('{"text": "Once"}\n{"text": "upon a time"}\n')
+    done = cairn("dataset", "add", file)
+    assert done.code == 0, done.err
+    assert 'In a config: "data": {"train": ["dataset:stories@1"]}' in done.out
+    assert "Stories.jsonl" in done.out
+    assert "2 documents" in cairn("dataset", "ls", "--name", "stories").out
+    file.write_text('{"text": ""}\n')
+    refused = cairn("dataset", "add", file)
+    assert refused.code != 0
+    assert "Stories.jsonl, line 1" in refused.err
+
+
 def test_links_are_packed_as_what_they_point_to(cairn: Cairn, systems: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()

@@ -41,7 +41,7 @@ def test_submit_sends_what_the_options_say(cairn: Cairn, file: Path) -> None:
 def test_submit_says_which_job_it_made_and_how_to_watch_it(cairn: Cairn, file: Path) -> None:
     done = cairn("submit", file, "--name", "water")
     assert done.code == 0
-    assert "water is queued: 1000 steps, seed" in done.out
+    assert "water is queued: 1,000 steps, seed" in done.out
     assert "cairn watch" in done.out
 
 

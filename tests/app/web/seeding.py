@@ -65,7 +65,7 @@ def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
         add_models(session, store)
 
     def prepared(name: str, **options: Any) -> tuple[Prepared, submission.SubmitRequest]:
-        document = {"config": config(options.pop("comment", "")), "name": name, "seed": 42, **options}
+        document = {"engine": "deepmd", "config": config(options.pop("comment", "")), "name": name, "seed": 42, **options}
         request = submission.SubmitRequest(document=document, digest=digest_of(name), key=None)
         return prepare(sessions, at_once, store, JobSubmit.model_validate(document)), request
 
@@ -89,7 +89,7 @@ def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
 def seed_group(sessions: sessionmaker[Session], settings: Settings) -> SeededGroup:
     """Add a group of four replicas to a database that `seed_all` has filled: a worker is there, and data."""
     store = open_store(settings)
-    document = {"config": config(), "name": "water-ensemble", "seed": 7, "replicas": 4}
+    document = {"engine": "deepmd", "config": config(), "name": "water-ensemble", "seed": 7, "replicas": 4}
     group = replicas.prepare(sessions, settings, store, JobSubmit.model_validate(document))
     with transaction(sessions) as session:
         worker = session.query(Worker).order_by(Worker.last_seen_at.desc()).first()

@@ -19,7 +19,7 @@ let running: XMLHttpRequest | undefined;
 function nameFrom(fileName: string): string {
   return fileName
     .toLowerCase()
-    .replace(/(\.(tar|gz|tgz|bz2|xz|zst|zip|extxyz|xyz|traj|h5|hdf5|pt|pth|safetensors))+$/, "")
+    .replace(/(\.(tar|gz|tgz|bz2|xz|zst|zip|extxyz|xyz|traj|h5|hdf5|pt|pth|safetensors|jsonl|ndjson|json))+$/, "")
     .replace(/[^a-z0-9._-]+/g, "-")
     .replace(/^[^a-z0-9]+|-+$/g, "")
     .slice(0, 63);

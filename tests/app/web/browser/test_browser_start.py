@@ -156,15 +156,15 @@ def test_a_job_that_waits_for_its_plan_shows_it_as_soon_as_it_is_there(
 
 def test_the_editor_invites_to_what_the_mode_needs(page: Page, put: Typist) -> None:
     invitation = page.locator(".cm-placeholder")
-    expect(invitation).to_contain_text("The model section is inherited")
+    expect(invitation).to_contain_text("The rest of the model is inherited")
     page.get_by_label("resume").check(force=True)
     expect(invitation).to_contain_text("Everything else is inherited")
     expect(page.get_by_label("Fitting net")).to_be_hidden()
     expect(page.locator("#mode-resume")).to_be_visible()
     page.get_by_label("scratch").check(force=True)
-    expect(invitation).to_contain_text("Paste an input.json here")
+    expect(invitation).to_contain_text("Paste a configuration here: input.json")
     expect(page.get_by_label("Base", exact=True)).to_be_hidden()
-    expect(page.locator("#check")).to_contain_text("Paste an input.json")
+    expect(page.locator("#check")).to_contain_text("Paste a configuration")
 
 
 def test_the_branches_of_a_base_are_offered(page: Page, put: Typist) -> None:

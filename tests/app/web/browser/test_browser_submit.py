@@ -39,7 +39,7 @@ def put(page: Page, server: str, content: Seeded, faults: list[str]) -> Iterator
 
 
 def test_the_example_is_valid_and_becomes_a_job(page: Page, server: str, put: Typist) -> None:
-    expect(page.locator("#check")).to_contain_text("Paste an input.json")
+    expect(page.locator("#check")).to_contain_text("Paste a configuration")
     page.get_by_role("button", name="Example: DeePMD-kit", exact=True).click()
     expect(page.locator("#check .verdict")).to_have_text("Ready to submit")
     expect(page.locator("#check")).to_contain_text("20,000")
