@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.engines import registry
-from app.engines.base import DatasetFacts, DataUse, EngineResolution
+from app.engines.base import DatasetFacts, DataUse, DataWords, EngineResolution
 from app.wire.jobs import Origin
 
 
@@ -15,10 +15,19 @@ class ToyEngine:
     title = "Toy"
     trainer = "tests.faults.toy.trainer:main"
     tasks: Mapping[str, Any] = {}
+    document = "toy.json"
+    data_words = DataWords("Nothing", "Send nothing", "cairn dataset add")
+    weights_words = "Nothing"
+    has_fitting = False
+    exports: Mapping[str, str] = {}
+    metric_words: Mapping[str, Any] = {}
     library = "celery"  # any distribution that is installed: its version is shown
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object"}
+
+    def recognises(self, config: Mapping[str, Any]) -> bool:
+        return "accident" in config
 
     def data_uses(self, config: Mapping[str, Any]) -> Iterator[DataUse]:
         return iter(())

@@ -6,22 +6,16 @@ from typing import Any
 import pytest
 
 from app.engines.base import Engine
-from app.engines.deepmd.engine import DeepmdEngine
+from app.engines.minimind import ENGINE as MINIMIND
 from tests.app.datasets.conftest import here, pack, problems, store
 
 __all__ = ["engine", "here", "pack", "problems", "store"]
 
 
-class Text(DeepmdEngine):
-    """An engine whose data are MiniMind's."""
-
-    intake = "app.engines.minimind.intake:take_in"
-
-
 @pytest.fixture
 def engine() -> Engine:
     """Whose data they are."""
-    return Text()
+    return MINIMIND
 
 
 def lines(*values: Any) -> bytes:
