@@ -9,7 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_LIBRARIES = ("cairn", "torch", "deepmd-kit", "numpy", "scipy", "pyarrow", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+from app.engines import registry
+
+_LIBRARIES = (
+    "cairn",
+    "torch",
+    *(engine.library for engine in registry.ENGINES),
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "nvidia-cublas-cu12",
+    "nvidia-cudnn-cu12",
+)
 _VARIABLES = (
     "OMP_",
     "MKL_",

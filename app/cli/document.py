@@ -130,7 +130,7 @@ def _advice(text: str, offset: int) -> str | None:
     if after[:1] == "'":
         return "JSON strings stand in double quotes."
     if after == "//" or after[:1] == "#":
-        return 'JSON has no comments; DeePMD-kit ignores keys that begin with an underscore: "_comment": "…".'
+        return 'JSON has no comments; where the engine allows it, a key that begins with an underscore is one: "_comment": "…".'
     return None
 
 

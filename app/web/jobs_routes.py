@@ -71,6 +71,7 @@ def show_jobs(
         older=filters.url(cursor=found.next_cursor) if found.next_cursor else None,
         first_page=not cursor,
         server=request.app.state.settings.effective_public_url,
+        commands=[engine.data_words.command for engine in registry.ENGINES],
     )
     return render(request, page)
 

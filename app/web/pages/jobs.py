@@ -75,6 +75,8 @@ class JobsPage(Page):
     """Whether this is the newest part of the list."""
     server: str
     """Address of this server, for the commands shown to newcomers."""
+    commands: Sequence[str]
+    """What one types to add data, for each engine."""
 
     @property
     def title(self) -> str:

@@ -388,6 +388,7 @@ EXAMPLES: dict[type[Page], Page] = {
         older="/jobs?cursor=abc",
         first_page=False,
         server="http://127.0.0.1:8765",
+        commands=[EVIL],
     ),
     JobOverviewPage: JobOverviewPage(
         **FRAME_OF_JOB,
