@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,16 @@ from worker.rundir import Manifest, RunDir, write_json
 _CHUNK_BYTES = 1 << 20
 
 
-def write(run: RunDir, trainer: EngineTrainer, step: int, metrics: Mapping[str, float]) -> Manifest:
+def write(
+    run: RunDir,
+    trainer: EngineTrainer,
+    step: int,
+    metrics: Mapping[str, float],
+    others: Sequence[Mapping[str, Any]] = (),
+) -> Manifest:
     """Save the state after `step` as checkpoints/step-N: files synced, hashed and renamed, then the manifest.
+
+    `others` are the states of the other ranks, if there are any.
 
     Raises TrainingFailure(non-finite) and writes nothing when a weight is not finite.
     """
@@ -31,7 +39,7 @@ def write(run: RunDir, trainer: EngineTrainer, step: int, metrics: Mapping[str, 
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        roles = trainer.save(temporary, step)
+        roles = trainer.save(temporary, step, others)
         files = {name: {"role": role, **_sync_and_hash(temporary / name)} for name, role in roles.items()}
         _sync_directory(temporary)
         temporary.rename(final)
@@ -41,6 +49,8 @@ def write(run: RunDir, trainer: EngineTrainer, step: int, metrics: Mapping[str, 
     _sync_directory(run.checkpoints)
     latest = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
     generators = {**rng.digests(rng.get_state()), **trainer.generators(step)}
+    for rank, state in enumerate(others, 1):
+        generators |= {f"{name} of rank {rank}": digest for name, digest in rng.digests(state["rng"]).items()}
     manifest = Manifest(
         step=step, files=files, metrics=latest, fingerprint=trainer.fingerprint(), generators=generators
     )

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from worker.ranks import ALONE, Ranks
 from worker.rundir import RunDir, Status, write_atomically, write_json
 
 
 class RunContext:
     """The Context of a real run. Paths of `rundir.RunDir`."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, ranks: Ranks = ALONE) -> None:
         self.root = run.root
+        self.ranks = ranks
         self.current_phase = "starting"
         self._run = run
         self._step = self._total_steps = 0
@@ -64,3 +66,20 @@ class RunContext:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         path.replace(self._run.artifacts_out / f"{kind}-{key}")
+
+
+class FollowerContext(RunContext):
+    """The Context of a rank other than the main one, which speaks for all: it writes to the log, and keeps nothing."""
+
+    def status(self, step: int, steps_per_s: float | None = None) -> None:
+        """Leave it to the main rank to say where the training stands."""
+
+    def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+        """Say it in the log only."""
+        print(f"{time.strftime('%H:%M:%S')} {kind}: {message}", flush=True)  # noqa: T201 - stdout is the log
+
+    def keep(self, kind: str, key: str, data: bytes) -> None:
+        """Leave it to the main rank, whose artifact is the same."""
+
+    def keep_file(self, kind: str, key: str, path: Path) -> None:
+        """Leave it to the main rank, whose artifact is the same."""

@@ -2,16 +2,18 @@
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from worker import checkpoint
 from worker.background import Background
 from worker.context import RunContext
 from worker.engines.base import EngineTask, EngineTrainer
-from worker.failures import is_disk_full
+from worker.failures import TrainingFailure, is_disk_full
+from worker.ranks import Ranks
 from worker.rundir import Result, RunDir
 from worker.spool import MetricSpool
 
@@ -30,6 +32,11 @@ class StopSwitch:
     def signal(self) -> None:
         """Ask for a checkpoint and an end; safe in a signal handler."""
         self._signalled = True
+
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal has asked."""
+        return self._signalled
 
     def wanted(self) -> Stop | None:
         """Return how to stop, or None to go on. Costs one look at the file system."""
@@ -55,6 +62,7 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
         how: Stop | None = None
         try:
             while progress.step < trainer.total_steps and (how := stop.wanted()) is None:
+                outlet.ranks.decide("step")
                 _one_step(trainer, spool, progress)
                 if spool.is_due():
                     spool.flush()
@@ -62,11 +70,51 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
                 if _is_multiple(progress.step, trainer.checkpoint_every):
                     _save_if_room(trainer, outlet, directory, spool, progress)
             if how != "now" and progress.saved < progress.step:
-                _save(trainer, directory, spool, progress)
+                _save(trainer, outlet.ranks, directory, spool, progress)
+            outlet.ranks.decide("end")
         finally:
             spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
     return Result(outcome="completed" if how is None else "stopped", step=progress.step)
+
+
+def follow(trainer: EngineTrainer, ranks: Ranks, progress: Progress) -> Result:
+    """Train as the main rank decides, and hand over what its checkpoints hold of this one."""
+    while (word := ranks.decide()) != "end":
+        if word == "step":
+            progress.step += 1
+            trainer.train_step(progress.step)
+        else:
+            ranks.gather(_part(trainer))
+    return Result(outcome="completed", step=progress.step)
+
+
+def check_equal(trainer: EngineTrainer, ranks: Ranks, progress: Progress) -> None:
+    """Make sure that all ranks begin with the same weights. Raises TrainingFailure on the main one."""
+    if ranks.count > 1:
+        _same_weights(ranks.gather(trainer.fingerprint()), progress.step)
+
+
+def _part(trainer: EngineTrainer) -> dict[str, Any]:
+    return {"fingerprint": trainer.fingerprint(), "state": trainer.rank_state()}
+
+
+def _of_others(trainer: EngineTrainer, ranks: Ranks, step: int) -> list[Mapping[str, Any]]:
+    """Return what a checkpoint holds of the other ranks, once all are known to have the same weights."""
+    if ranks.count == 1:
+        return []
+    ranks.decide("save")
+    parts = ranks.gather(_part(trainer))
+    _same_weights([part["fingerprint"] for part in parts], step)
+    return [part["state"] for part in parts[1:]]
+
+
+def _same_weights(fingerprints: Sequence[str], step: int) -> None:
+    if len(set(fingerprints)) > 1:
+        listed = ", ".join(f"rank {rank} {found[:12]}" for rank, found in enumerate(fingerprints))
+        message = f"After step {step} the ranks do not have the same weights: {listed}."
+        hint = "An operation gave one of them other bits. Resume it at determinism strict, or report it."
+        raise TrainingFailure("library", message, step=step, hint=hint)
 
 
 def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwitch, progress: Progress) -> Result:
@@ -115,7 +163,7 @@ def _save_if_room(
 ) -> None:
     """Write a checkpoint, or go on from memory while the disk is full: the next one may fit. The last one has to."""
     try:
-        _save(trainer, directory, spool, progress)
+        _save(trainer, outlet.ranks, directory, spool, progress)
     except OSError as error:
         if not is_disk_full(error) or progress.step >= trainer.total_steps:
             raise
@@ -124,10 +172,11 @@ def _save_if_room(
             outlet.event("warning", f"{message} {progress.saved}. Free disk space on the worker.")
 
 
-def _save(trainer: EngineTrainer, directory: RunDir, spool: MetricSpool, progress: Progress) -> None:
+def _save(trainer: EngineTrainer, ranks: Ranks, directory: RunDir, spool: MetricSpool, progress: Progress) -> None:
     """Write a checkpoint once every loss up to here is known to be finite."""
     spool.drain()
-    manifest = checkpoint.write(directory, trainer, progress.step, spool.latest)
+    others = _of_others(trainer, ranks, progress.step)
+    manifest = checkpoint.write(directory, trainer, progress.step, spool.latest, others)
     progress.saved = progress.step
     size = sum(file["size"] for file in manifest.files.values())
     # In the log only: the timeline says it once, when the server has verified what arrived.

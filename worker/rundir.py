@@ -16,6 +16,7 @@ RUNDIR/
   checkpoints/step-N/   files, then manifest.json last; without a manifest a checkpoint does not exist. The metrics of
                         steps 1 to N are spooled before it: nobody repeats those steps once it is registered
   files/NAME            what a job of another kind than train made, renamed into place when it is finished
+  ranks/N.json          Result of rank N, when there are several; ranks/meeting is where they meet
   stop                  `checkpoint` or `now`: written by the supervisor, obeyed between two steps (SIGTERM: `checkpoint`)
   result.json           Result, written last: without it the trainer was killed
 ```
@@ -74,6 +75,7 @@ class RunSpec(Message):
     )
     checkpoints: CheckpointPolicy
     file_stem: str
+    ranks: int = Field(default=1, ge=1, description="Processes that train together, on a GPU each.")
     threads: int | None = Field(default=None, description="CPU threads of the trainer; None: all cores.")
 
 
@@ -99,7 +101,7 @@ class Manifest(Message):
 class Result(Message):
     """How the training ended."""
 
-    outcome: Literal["completed", "stopped", "failed"]
+    outcome: Literal["completed", "stopped", "failed", "interrupted"]
     step: int
     cause: Cause | None = None
 
@@ -123,6 +125,7 @@ class RunDir:
         self.metrics = root / "metrics"
         self.checkpoints = root / "checkpoints"
         self.files = root / "files"
+        self.ranks = root / "ranks"
         self.stop = root / "stop"
         self.result = root / "result.json"
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from app.engines import registry
 from worker import determinism, environment
-from worker.context import RunContext
+from worker.context import FollowerContext, RunContext
 from worker.engines.base import EngineTask, EngineTrainer
 from worker.failures import TrainingFailure, cause_of
-from worker.loop import Progress, StopSwitch, run, work
+from worker.launcher import launch
+from worker.loop import Progress, StopSwitch, check_equal, follow, run, work
 from worker.process import redirect_output
+from worker.ranks import ALONE, PeerLost, Ranks
 from worker.rundir import Result, RunDir, RunSpec, write_json
 from worker.spool import NonFiniteLoss
 
@@ -39,22 +41,40 @@ def main(rundir: str | os.PathLike[str]) -> int:
         signal.signal(number, lambda *_: stop.signal())
     # A forkserver may have blocked them, so that none is lost before this line.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-    result = train(directory, stop)
+    result = _all_ranks(directory, stop)
     print(result.model_dump_json(exclude={"cause": {"detail"}}), flush=True)  # noqa: T201 - stdout is the log
     write_json(directory.result, result)
     return 1 if result.outcome == "failed" else 0
 
 
-def train(directory: RunDir, stop: StopSwitch) -> Result:
-    """Do a whole job in this process; a failure comes back as a Result with its cause."""
-    outlet = RunContext(directory)
+def _all_ranks(directory: RunDir, stop: StopSwitch) -> Result:
+    """Do the job in this process, or in one for each rank where it has several."""
+    try:
+        spec = directory.read_spec()
+        if spec.ranks > 1:
+            return launch(directory, spec.ranks, stop, train)
+    except Exception as error:  # noqa: BLE001 - every end becomes a Result
+        return _failed(error, RunContext(directory), 0)
+    return train(directory, stop)
+
+
+def train(directory: RunDir, stop: StopSwitch, ranks: Ranks = ALONE) -> Result:
+    """Do a whole job in this process, or a rank's part of it; a failure comes back as a Result with its cause.
+
+    Raises PeerLost when another rank is gone, whose end says why.
+    """
+    outlet = RunContext(directory, ranks) if ranks.is_main else FollowerContext(directory, ranks)
     progress = Progress(step=0, saved=0)
     try:
         spec = directory.read_spec()
         if spec.kind != "train":
             return work(_prepare_task(spec, directory, outlet), outlet, directory, stop, progress)
         trainer = _prepare(spec, directory, outlet, progress)
+        if not ranks.is_main:
+            return follow(trainer, ranks, progress)
         return run(trainer, outlet, directory, stop, progress)
+    except PeerLost:
+        raise
     except NonFiniteLoss as error:
         failure = TrainingFailure("non-finite", str(error), step=error.step, hint=_HINT_NON_FINITE)
         return _failed(failure, outlet, error.step)
@@ -65,16 +85,34 @@ def train(directory: RunDir, stop: StopSwitch) -> Result:
 def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Progress) -> EngineTrainer:
     """Set the process up, record what it runs on, build the engine's trainer and restore it."""
     outlet.phase("starting")
-    level = determinism.apply(spec.determinism, spec.threads)
+    level = determinism.apply(spec.determinism, spec.threads or _share_of_cores(spec))
     trainer = _engine_trainer(spec)(spec, outlet)
     _count(trainer, spec, outlet)
-    write_json(directory.environment, environment.record(level))
+    outlet.ranks.connect()
+    _record(directory, level, outlet.ranks)
     if spec.resume_step is not None:
         outlet.phase("restoring")
         progress.step = progress.saved = trainer.restore(directory.resume)
         assert progress.step == spec.resume_step, f"the checkpoint holds step {progress.step}, not {spec.resume_step}"
         outlet.status(progress.step)
+    check_equal(trainer, outlet.ranks, progress)
     return trainer
+
+
+def _share_of_cores(spec: RunSpec) -> int | None:
+    """Return the threads of a rank where nobody has said how many; None: a process by itself takes all cores."""
+    return max(1, len(os.sched_getaffinity(0)) // spec.ranks) if spec.ranks > 1 else None
+
+
+def _record(directory: RunDir, level: dict[str, Any], ranks: Ranks) -> None:
+    """Record what all ranks run on."""
+    found = environment.record(level)
+    gpus = ranks.gather(found["gpus"])
+    if ranks.count > 1:
+        found |= {"gpus": [gpu for of_rank in gpus for gpu in of_rank]}
+        found |= {"ranks": {"count": ranks.count, "backend": ranks.backend}}
+    if ranks.is_main:
+        write_json(directory.environment, found)
 
 
 def _count(trainer: EngineTrainer, spec: RunSpec, outlet: RunContext) -> None:

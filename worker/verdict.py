@@ -35,9 +35,17 @@ def _ended(run: RunDir, exit_code: int | None, fate: Fate, start_step: int) -> E
         return End(outcome=_stopped(fate), step=step)
     if exit_code == NO_ROOM or _disk_is_full(run):
         return End(outcome="failed", step=step, cause=disk_full(str(run.root), step))
+    outcome, cause = died(run, exit_code, step)
+    return End(outcome=outcome, step=step, cause=cause)
+
+
+def died(
+    run: RunDir, exit_code: int | None, step: int, who: str = "The trainer"
+) -> tuple[Literal["interrupted", "failed"], Cause]:
+    """Return how a process ended that left no word: killed, which another try may not meet again, or of its own doing."""
     if exit_code is None or (exit_code < 0 and -exit_code not in _CRASHES):
-        return End(outcome="interrupted", step=step, cause=_killed(exit_code, step))
-    return End(outcome="failed", step=step, cause=_crashed(run, exit_code, step))
+        return "interrupted", _killed(exit_code, step, who)
+    return "failed", _crashed(run, exit_code, step, who)
 
 
 def status(run: RunDir, phase: str, step: int) -> Heartbeat:
@@ -78,18 +86,16 @@ def _stopped(fate: Fate) -> Literal["stopped", "interrupted"]:
     return "stopped" if fate.stop is not None else "interrupted"
 
 
-def _killed(exit_code: int | None, step: int) -> Cause:
+def _killed(exit_code: int | None, step: int, who: str) -> Cause:
     by = "with its forkserver" if exit_code is None else f"by {_name(-exit_code)}"
-    return Cause(
-        failure="killed", message=f"The trainer was killed {by} after step {step}.", step=step, hint=_HINT_KILLED
-    )
+    return Cause(failure="killed", message=f"{who} was killed {by} after step {step}.", step=step, hint=_HINT_KILLED)
 
 
-def _crashed(run: RunDir, exit_code: int, step: int) -> Cause:
+def _crashed(run: RunDir, exit_code: int, step: int, who: str) -> Cause:
     how = f"crashed with {_name(-exit_code)}" if exit_code < 0 else f"ended with exit code {exit_code}"
     return Cause(
         failure="library",
-        message=f"The trainer {how} after step {step} without saying why.",
+        message=f"{who} {how} after step {step} without saying why.",
         step=step,
         hint="The end of its log is below.",
         detail=_tail(run),

@@ -157,6 +157,7 @@ def _decisive(environment: Mapping[str, Json]) -> dict[str, Json]:
         "libraries": _section(environment, "libraries"),
         "torch": torch,
         "determinism": _section(environment, "determinism"),
+        "ranks": _at(environment, "ranks", "count"),
         "variables": {k: v for k, v in _section(environment, "variables").items() if k not in HARMLESS},
         "code": environment.get("code"),
     }
@@ -182,11 +183,17 @@ def _proof(history: History, executions: Sequence[Execution]) -> Iterator[str]:
     environment = executions[0].environment or {}
     device = (_gpus(environment) or [_at(environment, "cpu", "model") or "an unnamed CPU"])[0]
     threads = _at(environment, "torch", "threads")
+    ranks = _at(environment, "ranks", "count")
     if _at(environment, "determinism", "deterministic_algorithms") is True:
         count = f"{threads} thread" + ("" if threads == 1 else "s")
-        yield f"only deterministic algorithms were allowed (level {history.level}; {device}, {count})"
+        each = f" each of {ranks} ranks" if ranks else ""
+        yield f"only deterministic algorithms were allowed (level {history.level}; {device}, {count}{each})"
     else:
-        yield f"one thread on {device} computes in one order (level {history.level})"
+        one = f"one thread of each of {ranks} ranks" if ranks else "one thread"
+        yield f"{one} on {device} computes in one order (level {history.level})"
+    if ranks:
+        backend = _at(environment, "ranks", "backend")
+        yield f"the weights of all {ranks} ranks were compared at the start and at every checkpoint (sums by {backend})"
     if len(executions) == 1:
         yield "it ran in one execution, so that there was nothing to restore: exact means that it can be repeated"
     else:

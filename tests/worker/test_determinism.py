@@ -32,7 +32,7 @@ class Scatterer:
     def non_finite_weight(self) -> None:
         return None
 
-    def save(self, directory: Path, _step: int) -> dict[str, str]:
+    def save(self, directory: Path, _step: int, _others: object) -> dict[str, str]:
         (directory / "w").write_bytes(b"w")
         return {"w": "checkpoint"}
 

@@ -22,11 +22,11 @@ class Crowded(Walk):
         super().__init__(*arguments, **options)
         self.full = full
 
-    def save(self, directory, step):
+    def save(self, directory, step, others=()):
         if step in self.full:
             with Path("/dev/full").open("wb") as file:
                 torch.save({"weight": torch.zeros(100_000)}, file)
-        return super().save(directory, step)
+        return super().save(directory, step, others)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class Walk:
     def non_finite_weight(self):
         return checkpoint.first_non_finite({"weight": self.weight})
 
-    def save(self, directory, step):
+    def save(self, directory, step, others=()):
         torch.save({"weight": self.weight, "step": step}, directory / "walk.pt")
         return {"walk.pt": "checkpoint"}
 
@@ -134,7 +134,7 @@ def test_metrics_survive_a_step_that_raises(directory):
 def test_a_save_that_fails_leaves_no_checkpoint(directory):
     walk = Walk(3)
 
-    def save(path, step):
+    def save(path, step, others):
         (path / "walk.pt").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

@@ -1,10 +1,11 @@
 """What every engine's torch half provides, and what the loop gives it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, SupportsFloat
 
 from app.wire.models import BaseFacts, Inventory
+from worker.ranks import Ranks
 from worker.rundir import RunSpec
 
 
@@ -13,6 +14,8 @@ class Context(Protocol):
 
     root: Path
     """The run directory."""
+    ranks: Ranks
+    """The processes that train together; connected once the trainer is made."""
 
     def phase(self, name: str) -> None:
         """Say what happens now: `data`, `statistics`, `model`, `training` and so on."""
@@ -35,6 +38,9 @@ class Context(Protocol):
 
 class EngineTrainer(Protocol):
     """One training. Made in the trainer process; `step` is called with 1, 2, …, total_steps, possibly from the middle on.
+
+    With several ranks each has a trainer. A step takes batch number (step - 1) * count + rank of the one order of data,
+    and the mean of all gradients; only the main rank validates and saves.
 
     Everything the model becomes must be a function of (spec, step): no state that `save` does not hold.
     """
@@ -59,8 +65,17 @@ class EngineTrainer(Protocol):
     def non_finite_weight(self) -> str | None:
         """Return the name of a weight that is NaN or infinite, or None. Asked before every checkpoint."""
 
-    def save(self, directory: Path, step: int) -> Mapping[str, str]:
-        """Write the full state after `step` into an empty directory; return role by file name."""
+    def rank_state(self) -> Mapping[str, Any]:
+        """Return what this rank has for itself: `rng`, the state of the global generators, and whatever else differs.
+
+        Tensors on the host, lists and numbers.
+        """
+
+    def save(self, directory: Path, step: int, others: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+        """Write the full state after `step` into an empty directory; return role by file name.
+
+        `others` are the `rank_state` of ranks 1, 2, …: `restore` gives each its own.
+        """
 
     def restore(self, directory: Path) -> int:
         """Load what `save` wrote and return its step; the next call is `train_step(step + 1)`."""

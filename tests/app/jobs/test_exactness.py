@@ -148,6 +148,19 @@ def test_one_thread_has_one_order_at_level_seeded() -> None:
     assert found.proof[0] == "one thread on Intel Xeon 8358 computes in one order (level seeded)"
 
 
+def test_several_ranks_are_named_and_their_number_is_part_of_what_it_ran_on() -> None:
+    pair = execution(1, 0, "scratch", ranks={"count": 2, "backend": "gloo"})
+    found = exactness(replace(ONE, executions=[pair]))
+    assert found is not None
+    assert found.proof[:2] == [
+        "only deterministic algorithms were allowed (level strict; Intel Xeon 8358, 4 threads each of 2 ranks)",
+        "the weights of all 2 ranks were compared at the start and at every checkpoint (sums by gloo)",
+    ]
+    other = exactness(replace(ONE, executions=[pair, execution(2, 400, "checkpoint")]))
+    assert other is not None
+    assert other.reasons[0] == "execution 2 ran with ranks none, execution 1 with 2"
+
+
 def test_executions_of_which_nothing_is_left_do_not_count() -> None:
     lost = Execution("execution 2", 400, "checkpoint", None)
     elsewhere = execution(3, 400, cpu__model="AMD EPYC 7763")

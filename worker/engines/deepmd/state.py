@@ -1,6 +1,7 @@
 """A training's whole state in one file that stock `dp --pt` reads as well."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ from app.engines.seeds import DATA_ORDER_RULE
 from worker import rng
 from worker.engines.deepmd import generators
 from worker.failures import TrainingFailure
+from worker.ranks import Ranks
 from worker.rundir import RunSpec
 
 FORMAT = 1
 """Version of what stands under the key `cairn`. Keys may be added: `config`, `seed` and `seeds` are not in the oldest."""
 
 
-def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec) -> None:
-    """Write the state after `step` steps.
+def of_generators() -> dict[str, Any]:
+    """Return the states of all generators of this process."""
+    return {"rng": rng.get_state(), "dp_random": generators.own_state()}
+
+
+def save(
+    trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec, others: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Write the state after `step` steps; `others` are `of_generators` of the other ranks.
 
     DeePMD-kit restarts at index `train_infos.step`, counted from 0. It writes N - 1 there after step N and so does
     step N twice (3.2.0, training.py); N makes `dp --restart` go on with step N + 1.
@@ -37,8 +46,7 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec
     data["cairn"] = {
         "format": FORMAT,
         "step": step,
-        "rng": rng.get_state(),
-        "dp_random": generators.own_state(),
+        **of_generators(),
         "order": {"rule": DATA_ORDER_RULE, "seed": order_seed},
         "model": json.dumps(trainer.wrapper.model_params),
         "config": json.dumps(spec.config),
@@ -46,6 +54,8 @@ def save(trainer: Trainer, path: Path, step: int, order_seed: int, spec: RunSpec
         "seeds": dict(spec.seeds),
         "versions": {"deepmd-kit": deepmd.__version__, "torch": str(torch.__version__)},
     }
+    if others:
+        data["cairn"]["ranks"] = {"count": 1 + len(others), "others": [dict(other) for other in others]}
     # Through a file of ours: given a path, torch reports a full disk as an internal error of its own.
     with path.open("wb") as file:
         torch.save(data, file)
@@ -75,9 +85,10 @@ def model_section(data: dict[str, Any]) -> dict[str, Any]:
     return section
 
 
-def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
+def restore(trainer: Trainer, data: dict[str, Any], order_seed: int, ranks: Ranks) -> int:
     """Load weights, optimizer, schedule, EMA and every generator; return the number of steps done."""
     own = data["cairn"]
+    of_rank = ranks.own_part(own)
     if own["order"] != {"rule": DATA_ORDER_RULE, "seed": order_seed}:
         raise TrainingFailure("configuration", f"The checkpoint's data order {own['order']} is not this job's.")
     step = int(own["step"])
@@ -87,8 +98,8 @@ def restore(trainer: Trainer, data: dict[str, Any], order_seed: int) -> int:
     trainer.scheduler = trainer._create_lr_scheduler(trainer.optimizer, trainer.lr_schedule, step)
     if trainer.model_ema is not None:
         trainer.model_ema.load_state_dict(data[EMA_CHECKPOINT_KEY])
-    generators.set_own_state(own["dp_random"])
-    rng.set_state(own["rng"])
+    generators.set_own_state(of_rank["dp_random"])
+    rng.set_state(of_rank["rng"])
     return step
 
 

@@ -1,6 +1,6 @@
 """DeePMD-kit training, one step at a time, on top of DeePMD-kit's own Trainer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -24,26 +24,27 @@ from worker.engines.deepmd.config import DeepmdConfig
 from worker.engines.deepmd.data import TaskData
 from worker.engines.deepmd.sampler import Draws
 from worker.failures import TrainingFailure, is_out_of_memory
+from worker.ranks import Ranks
 from worker.rundir import BaseSpec, RunDir, RunSpec
 from worker.transfer import summary
 
 Metrics = dict[str, SupportsFloat]
 
 _CACHE_BYTES = 2 << 30
-"""Host memory for decoded frames of all tasks together."""
+"""Host memory for decoded frames of all tasks and ranks together."""
 
 
 class DeepmdTrainer:
     """One DeePMD training. See `worker.engines.base.EngineTrainer`."""
 
     def __init__(self, spec: RunSpec, context: Context) -> None:
-        self._spec, self._context = spec, context
+        self._spec, self._context, self._ranks = spec, context, context.ranks
         self._run = RunDir(context.root)
         _check_device()
         self._order_seed = spec.seeds.get("data.order", derive(spec.seed, "data.order"))
         context.phase("data")
         self._config = configs.load(spec, self._run.data)
-        self._training, self._validation = _open_data(self._config, self._order_seed)
+        self._training, self._validation = _open_data(self._config, self._order_seed, self._ranks)
         self._trainer = self._build()
         self._trainer.wrapper.train()
         self._task_seed = spec.seeds.get("data.tasks", derive(spec.seed, "data.tasks"))
@@ -53,7 +54,8 @@ class DeepmdTrainer:
         training = self._config.document["training"]
         self.checkpoint_every = spec.checkpoints.every_steps or int(training["save_freq"])
         self.validate_every = int(training["disp_freq"]) if any(self._validation.values()) else 0
-        generators.seed(spec.seeds.get("training", derive(spec.seed, "training")))
+        seed = spec.seeds.get("training", derive(spec.seed, "training"))
+        generators.seed(seed if self._ranks.is_main else derive(seed, f"rank.{self._ranks.rank}"))
         if spec.resume_step is not None:
             self._tell_fingerprint(
                 self._trainer, "checkpoint", f"Weights of the checkpoint of step {spec.resume_step}."
@@ -61,7 +63,7 @@ class DeepmdTrainer:
 
     def train_step(self, step: int) -> Metrics:
         """Do optimisation step `step` as DeePMD-kit 3.2.0 does (training.py, `step`), except for the data order."""
-        index, number = self._task_draws.at(step - 1)
+        index, number = self._task_draws.at((step - 1) * self._ranks.count + self._ranks.rank)
         task = self._config.tasks[index]
         try:
             return self._optimise(task, number)
@@ -77,7 +79,9 @@ class DeepmdTrainer:
         rate = trainer.scheduler.get_last_lr()[0]
         _, loss, terms = trainer.wrapper(**inputs, cur_lr=rate, label=labels, task_key=task)
         loss.backward()
-        metrics = self._named("train", task, {"loss": loss.detach(), **_reported(terms)})
+        self._ranks.mean_gradients(list(trainer.wrapper.parameters()))
+        measured = self._named("train", task, {"loss": loss.detach(), **_reported(terms)})
+        metrics = dict(self._ranks.mean({**measured, "train/loss": loss.detach()}))
         if trainer.gradient_max_norm > 0.0:
             metrics["train/grad_norm"] = clip_grad_norm_(trainer.wrapper.parameters(), trainer.gradient_max_norm)
         with torch.device(DEVICE):
@@ -85,7 +89,7 @@ class DeepmdTrainer:
         trainer.scheduler.step()
         if trainer.model_ema is not None:
             trainer.model_ema.update(trainer.model)
-        return _on_host_if_free({**metrics, "train/loss": loss.detach(), "lr": float(rate)})
+        return _on_host_if_free({**metrics, "lr": float(rate)})
 
     def validate(self, step: int) -> Metrics:
         """Return the mean over `numb_btch` batches, weighted by atoms as DeePMD does.
@@ -118,15 +122,19 @@ class DeepmdTrainer:
                 sums[key] = sums.get(key, 0.0) + value * weight
         return {key: value / atoms for key, value in sums.items()}
 
-    def save(self, directory: Path, step: int) -> dict[str, str]:
+    def rank_state(self) -> dict[str, Any]:
+        """Return the states of the generators of this rank."""
+        return state.of_generators()
+
+    def save(self, directory: Path, step: int, others: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
         """Write one file, usable with stock `dp --pt`."""
         name = f"{self._spec.file_stem}-step{step}.pt"
-        state.save(self._trainer, directory / name, step, self._order_seed, self._spec)
+        state.save(self._trainer, directory / name, step, self._order_seed, self._spec, others)
         return {name: "checkpoint"}
 
     def restore(self, directory: Path) -> int:
         """Continue exactly where `save` was called."""
-        return state.restore(self._trainer, state.read(state.find(directory)), self._order_seed)
+        return state.restore(self._trainer, state.read(state.find(directory)), self._order_seed, self._ranks)
 
     def fingerprint(self) -> str:
         """Return the digest of all weights and statistics buffers, `_extra_state` aside."""
@@ -172,7 +180,9 @@ class DeepmdTrainer:
         return trainer
 
     def _audit(self, trainer: Trainer, plan: TransferPlan | None) -> None:
-        """Fail unless the seeds of the config alone decided what the model began with."""
+        """Fail unless the seeds of the config alone decided what the model began with. One rank's is every rank's."""
+        if not self._ranks.is_main:
+            return
         findings = audit.check(trainer, self._config, self._spec.config["model"], plan)
         self._context.event("audit", *in_words(findings))
 
@@ -183,19 +193,21 @@ class DeepmdTrainer:
     def _measure_neighbours(self) -> dict[str, float]:
         self._context.phase("neighbours")
         key = _artifact_keys(self._spec).get(statistics.NEIGHBOURS)
-        return statistics.resolve_neighbours(self._config, self._context, key)
+        with self._ranks.main_first("neighbours"):
+            return statistics.resolve_neighbours(self._config, self._context, key)
 
     def _build_from_scratch(self) -> Trainer:
         keys = _artifact_keys(self._spec)
         closest = self._measure_neighbours()
         self._context.phase("statistics")
-        files = statistics.ensure_statistics(
-            self._config.tasks,
-            self._context,
-            keys.get(statistics.STATISTICS),
-            self._run.root / "work" / "statistics",
-            lambda paths: _discard(self._construct(stat_files=paths, mode="update")),
-        )
+        with self._ranks.main_first("statistics"):
+            files = statistics.ensure_statistics(
+                self._config.tasks,
+                self._context,
+                keys.get(statistics.STATISTICS),
+                self._run.root / "work" / f"statistics-{self._ranks.rank}",
+                lambda paths: _discard(self._construct(stat_files=paths, mode="update")),
+            )
         self._context.phase("model")
         trainer = self._construct(stat_files=files, mode="read")
         _set_closest(trainer, closest)
@@ -241,11 +253,11 @@ class DeepmdTrainer:
         return TrainingFailure("out-of-memory", f"Out of memory with a batch of {batch}: {error}", hint=hint)
 
 
-def _open_data(config: DeepmdConfig, seed: int) -> tuple[dict[str, TaskData], dict[str, TaskData | None]]:
+def _open_data(config: DeepmdConfig, seed: int, ranks: Ranks) -> tuple[dict[str, TaskData], dict[str, TaskData | None]]:
     """Open training and validation data of every task."""
     training: dict[str, TaskData] = {}
     validation: dict[str, TaskData | None] = {}
-    share = _CACHE_BYTES // (2 * len(config.tasks))
+    share = _CACHE_BYTES // (2 * len(config.tasks) * ranks.count)
     for task in config.tasks:
         section, types = config.data(task), config.model(task)["type_map"]
         training[task] = TaskData(section["training_data"], types, cache_bytes=share, order=(seed, task, "train"))

@@ -55,6 +55,8 @@ class Weights:
     """The whole resolved config; this and the seeds only in Cairn's own checkpoints."""
     seed: int | None = None
     seeds: dict[str, int] | None = None
+    ranks: int = 1
+    """How many trained it together, as far as it tells."""
     wrappers: Sequence[str] = ()
     """Prefixes that were taken off the names: the file was saved inside of `module.` or `_orig_mod.`."""
 
@@ -227,6 +229,7 @@ def _own(cairn: Mapping[str, Any]) -> dict[str, Any]:
             "config": dict(json.loads(config) if isinstance(config, str) else config) if config is not None else None,
             "seed": int(seed) if seed is not None else None,
             "seeds": {str(name): int(value) for name, value in seeds.items()} if seeds is not None else None,
+            "ranks": int(cairn.get("ranks", {"count": 1})["count"]),
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         message = f"What Cairn wrote into this checkpoint cannot be read: {type(error).__name__}: {error}"

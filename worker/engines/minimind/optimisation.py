@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from app.engines.minimind.schedule import learning_rate
 from worker.engines.minimind import model as models
 from worker.engines.minimind.model import Section
+from worker.ranks import ALONE, Ranks
 
 Json = Any
 Metrics = dict[str, torch.Tensor | float]
@@ -20,8 +21,14 @@ class Optimisation:
     """A model and all that changes it. `window` micro-batches have been summed and not been applied."""
 
     def __init__(
-        self, model: PreTrainedModel, section: Section, training: Mapping[str, Json], device: torch.device
+        self,
+        model: PreTrainedModel,
+        section: Section,
+        training: Mapping[str, Json],
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self._ranks = ranks
         self.model, self._section, self._training, self._device = model, section, training, device
         self.window = 0
         self._parameters = dict(model.named_parameters())
@@ -72,8 +79,9 @@ class Optimisation:
     def _finish_gradients(self) -> torch.Tensor:
         """Turn the sums of a window into what is applied: unscaled, the mean of its micro-batches, clipped.
 
-        Returns their norm before clipping. What several processes summed has to be put together here, first.
+        Returns their norm before clipping. The ranks' sums are put together first: then all see the same infinities.
         """
+        self._ranks.mean_gradients(list(self._parameters.values()))
         self._scaler.unscale_(self._optimizer)
         gradients = [one.grad for one in self._parameters.values() if one.grad is not None]
         torch._foreach_div_(gradients, float(self.window))
@@ -90,12 +98,16 @@ class Optimisation:
             "window": self.window,
         }
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Put back what `state` returned."""
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Return the gradients of the window so far, on the host."""
+        return {name: one.grad.cpu() for name, one in self._parameters.items() if one.grad is not None}
+
+    def load(self, saved: Mapping[str, Any], gradients: Mapping[str, torch.Tensor]) -> None:
+        """Put back what `state` returned, with the gradients of this rank."""
         self._optimizer.load_state_dict(saved["optimizer"])
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(saved["scaler"])
-        for name, gradient in saved["gradients"].items():
+        for name, gradient in gradients.items():
             parameter = self._parameters[name]
             parameter.grad = gradient.to(parameter.device, copy=True)
         self.window = int(saved["window"])

@@ -1,6 +1,7 @@
 """A training's whole state in one file, from which it goes on with the same bits."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,25 @@ from worker.engines.minimind import names
 from worker.engines.minimind.optimisation import Optimisation
 from worker.engines.minimind.tokenizer import Tokenizer
 from worker.failures import TrainingFailure
+from worker.ranks import Ranks
 from worker.rundir import RunSpec
 
 FORMAT = 1
 """Version of what stands under the key `cairn`. Keys may be added."""
 
 
-def save(path: Path, training: Optimisation, tokenizer: Tokenizer, step: int, spec: RunSpec) -> None:
-    """Write the state after `step` steps: tensors under MiniMind's names, everything else as torch has it."""
+def save(
+    path: Path,
+    training: Optimisation,
+    tokenizer: Tokenizer,
+    step: int,
+    spec: RunSpec,
+    others: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the state after `step` steps: tensors under MiniMind's names, everything else as torch has it.
+
+    `others` are the generators and gradients of the other ranks.
+    """
     data: dict[str, Any] = {"model": names.tensors(training.model), **training.state()}
     files = tokenizer.files()
     data["cairn"] = {
@@ -41,6 +53,8 @@ def save(path: Path, training: Optimisation, tokenizer: Tokenizer, step: int, sp
             "torch": str(torch.__version__),
         },
     }
+    if others:
+        data["cairn"]["ranks"] = {"count": 1 + len(others), "others": [dict(other) for other in others]}
     # Through a file of ours: given a path, torch reports a full disk as an internal error of its own.
     with path.open("wb") as file:
         torch.save(data, file)
@@ -72,9 +86,10 @@ def tokenizer_of(data: dict[str, Any]) -> Tokenizer:
 
 
 @torch.no_grad()
-def restore(data: dict[str, Any], training: Optimisation, spec: RunSpec) -> int:
+def restore(data: dict[str, Any], training: Optimisation, spec: RunSpec, ranks: Ranks) -> int:
     """Load weights, gradients, optimizer, scaler and every generator; return the number of steps done."""
     own = data["cairn"]
+    of_rank = ranks.own_part(own)
     if own["order"] != _order(spec):
         raise TrainingFailure("configuration", f"The checkpoint's data order {own['order']} is not this job's.")
     tensors = names.tensors(training.model)
@@ -82,8 +97,8 @@ def restore(data: dict[str, Any], training: Optimisation, spec: RunSpec) -> int:
         raise TrainingFailure("configuration", "The checkpoint's tensors are not those of this job's model.")
     for name, tensor in tensors.items():
         tensor.copy_(data["model"][name])
-    training.load(data)
-    rng.set_state(own["rng"])
+    training.load(data, data["gradients"] if ranks.is_main else of_rank["gradients"])
+    rng.set_state(of_rank["rng"])
     return int(own["step"])
 
 

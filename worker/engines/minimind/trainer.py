@@ -1,7 +1,7 @@
 """MiniMind training, one micro-batch a step. See `worker.engines.base.EngineTrainer`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -29,7 +29,7 @@ class MinimindTrainer:
     """One MiniMind training."""
 
     def __init__(self, spec: RunSpec, context: Context) -> None:
-        self._spec, self._context = spec, context
+        self._spec, self._context, self._ranks = spec, context, context.ranks
         self._section: dict[str, Json] = spec.config["model"]
         self._training: dict[str, Json] = spec.config["training"]
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -37,13 +37,17 @@ class MinimindTrainer:
         saved = state.read(state.find(run.resume)) if spec.resume_step is not None else None
         context.phase("data")
         base = materials.base(spec, run) if saved is None else None
-        found = materials.tokenizer(spec, context, run, base) if saved is None else state.tokenizer_of(saved)
-        self._tokenizer = found
-        self._rows, self._held_out = materials.rows(spec, context, run, self._tokenizer)
-        rng.seed_all(spec.seeds.get("training", derive(spec.seed, "training")))
+        with self._ranks.main_first("data"):
+            found = materials.tokenizer(spec, context, run, base) if saved is None else state.tokenizer_of(saved)
+            self._tokenizer = found
+            self._rows, self._held_out = materials.rows(spec, context, run, self._tokenizer)
+        seed = spec.seeds.get("training", derive(spec.seed, "training"))
+        rng.seed_all(seed if self._ranks.is_main else derive(seed, f"rank.{self._ranks.rank}"))
         self._optimisation = self._build(base)
         self._order = RowOrder(self._rows.count, self._training["batch_size"], spec.config["data"]["seed"])
-        self.total_steps = self._training["max_steps"] or self._training["epochs"] * self._order.per_epoch
+        self.total_steps = self._training["max_steps"] or -(
+            -self._training["epochs"] * self._order.per_epoch // self._ranks.count
+        )
         self.checkpoint_every = spec.checkpoints.every_steps or int(self._training["save_interval"])
         self._asks = bool(self._training["sample"]["max_new_tokens"])
         measures = self._asks or (self._held_out is not None and self._held_out.count > 0)
@@ -55,9 +59,9 @@ class MinimindTrainer:
 
     def train_step(self, step: int) -> Metrics:
         """Add the gradients of micro-batch `step`; at the end of a window of them, and of the training, apply them."""
-        rows = self._order.batch(step)
+        rows = self._order.batch((step - 1) * self._ranks.count + self._ranks.rank + 1)
         try:
-            metrics: Metrics = {**self._optimisation.accumulate(*self._batch(self._rows, rows))}
+            metrics: Metrics = {**self._ranks.mean(self._optimisation.accumulate(*self._batch(self._rows, rows)))}
             if step % self._training["accumulation_steps"] == 0 or step == self.total_steps:
                 metrics |= self._optimisation.apply(step, self.total_steps)
         except Exception as error:
@@ -65,7 +69,7 @@ class MinimindTrainer:
                 raise self._out_of_memory(error, len(rows)) from error
             raise
         metrics["lr"] = learning_rate(self._training, step, self.total_steps)
-        return _on_host_if_free({**metrics, "perf/tokens_per_s": self._speed(len(rows))})
+        return _on_host_if_free({**metrics, "perf/tokens_per_s": self._speed(len(rows) * self._ranks.count)})
 
     def validate(self, step: int) -> Metrics:
         """Return the loss on rows held back, always the same ones, and let the model say something."""
@@ -99,18 +103,22 @@ class MinimindTrainer:
         )
         self._context.event("sample", text, {"step": step, "prompt": sample["prompt"], "text": text})
 
-    def save(self, directory: Path, step: int) -> dict[str, str]:
+    def rank_state(self) -> dict[str, Any]:
+        """Return the generators of this rank, and the gradients that it has summed and not applied."""
+        return {"rng": rng.get_state(), "gradients": self._optimisation.gradients()}
+
+    def save(self, directory: Path, step: int, others: Sequence[Mapping[str, Any]] = ()) -> dict[str, str]:
         """Write the full state, MiniMind's .pth and a Hugging Face directory."""
         stem = f"{self._spec.file_stem}-step{step}"
         tensors = names.tensors(self._optimisation.model)
-        state.save(directory / f"{stem}.pt", self._optimisation, self._tokenizer, step, self._spec)
+        state.save(directory / f"{stem}.pt", self._optimisation, self._tokenizer, step, self._spec, others)
         exports.write_pth(tensors, self._section, directory / f"{stem}.pth")
         exports.write_directory(tensors, self._section, self._tokenizer, directory / f"{stem}-hf.zip")
         return {f"{stem}.pt": "checkpoint", f"{stem}.pth": "export", f"{stem}-hf.zip": "export"}
 
     def restore(self, directory: Path) -> int:
         """Continue exactly where `save` was called."""
-        step = state.restore(state.read(state.find(directory)), self._optimisation, self._spec)
+        step = state.restore(state.read(state.find(directory)), self._optimisation, self._spec, self._ranks)
         self._tell_fingerprint("checkpoint", f"Weights of the checkpoint of step {step}.", step)
         return step
 
@@ -133,12 +141,13 @@ class MinimindTrainer:
         else:
             built = model.build(self._section, self._device)
         built.train()
-        return Optimisation(built, self._section, self._training, self._device)
+        return Optimisation(built, self._section, self._training, self._device, self._ranks)
 
     def _begin(self, base: Weights | None) -> None:
         """Check the weights that the seed decided, and take the base's as planned."""
         tensors, plan = names.tensors(self._optimisation.model), self._spec.plan
-        self._context.event("audit", *in_words(audit.check(tensors, self._section, plan)))
+        if self._ranks.is_main:  # one rank's weights are every rank's
+            self._context.event("audit", *in_words(audit.check(tensors, self._section, plan)))
         if base is None or plan is None:
             self._tell_fingerprint("init", "Weights before the first step.")
             return

@@ -51,6 +51,8 @@ class Weights:
     """The whole resolved config; this, the seeds and the library only in Cairn's own checkpoints."""
     seed: int | None = None
     seeds: dict[str, int] | None = None
+    ranks: int = 1
+    """How many trained it together, as far as it tells."""
     library: str | None = None
 
     @property
@@ -142,6 +144,7 @@ def _own(data: Mapping[str, Any]) -> _Found:
             "config": config,
             "seed": int(cairn["seed"]),
             "seeds": {str(name): int(value) for name, value in cairn["seeds"].items()},
+            "ranks": int(cairn.get("ranks", {"count": 1})["count"]),
             "library": f"transformers {cairn['versions']['transformers']}",
         }
         return _Found("Cairn checkpoint", dict(data["model"]), section, own, more)
