@@ -42,5 +42,5 @@ def _fresh(plan: TransferPlan) -> Iterator[str]:
     """Yield the names of the tensors of which some entries are drawn by the new model's seed."""
     for tensor in plan.tensors:
         has_new = any(index < 0 for item in tensor.maps for index in item.indices)
-        if tensor.verb == "reinitialised" or (tensor.verb == "remapped" and has_new):
+        if tensor.verb in ("reinitialised", "padded") or has_new:
             yield tensor.name

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from app.engines.minimind.keys import MODEL_DEFAULTS
 from app.engines.minimind.model import completed
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from worker.engines.base import RefusedFile
@@ -49,7 +50,7 @@ def inventory(order: Mapping[str, Any]) -> Inventory:
     Raises:
         RefusedFile: transformers cannot build it.
     """
-    section = completed(order["model"])
+    section = completed({**MODEL_DEFAULTS, **order["model"]})
     try:
         built = names.tensors(model.empty(section, "meta"))
     except (ValueError, TypeError, RuntimeError) as error:

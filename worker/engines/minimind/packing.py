@@ -1,6 +1,7 @@
 """Documents into rows of equal length, with as little padding as may be. The order of documents decides everything."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ START, COUNTS = 1, 2
 """START: a document, or what a row has of it, begins here. COUNTS: the token is to be learned."""
 
 _OPEN_ROWS = 256
+_SORTED_AT_ONCE = 1024
 
 
 def end_to_end(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Piece]:
@@ -34,13 +36,13 @@ def end_to_end(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[P
 
 
 def first_fit(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Piece]:
-    """Yield rows of whole documents: each goes into the first row that has room for it.
+    """Yield rows of whole documents: each goes into the first row that has room for it, long ones before short ones.
 
-    So many rows are open at a time; then the fullest is closed. No piece may be longer than a row.
+    Some hundred rows are open at a time; then the fullest is closed. No piece may be longer than a row.
     """
     rows: list[_Row] = []
     rooms = np.empty(0, dtype=np.int64)
-    for tokens, flags in pieces:
+    for tokens, flags in _longest_first(pieces):
         fits = np.flatnonzero(rooms >= len(tokens))
         place = int(fits[0]) if fits.size else len(rows)
         if place == len(rows):
@@ -54,6 +56,13 @@ def first_fit(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Pi
             rooms = np.delete(rooms, closed)
     for row in rows:
         yield row.filled()
+
+
+def _longest_first(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces sorted by length, so many at a time."""
+    remaining = iter(pieces)
+    while portion := list(islice(remaining, _SORTED_AT_ONCE)):
+        yield from sorted(portion, key=lambda piece: -len(piece[0]))
 
 
 class _Row:

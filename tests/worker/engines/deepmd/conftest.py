@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.worker.engines.deepmd.deepmd_runs import Runs, make_config
+from tests.worker.engines.deepmd.deepmd_runs import make_config
+from tests.worker.engines.runs import Runs
 from worker.children import Forkserver
 from worker.loop import StopSwitch
 from worker.rundir import ModelSpec, RunDir, RunSpec, write_json
 from worker.trainer import train
+
+SPEC = {"engine": "deepmd", "datasets": {"cu@1": "d" * 64}}
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +73,13 @@ def device(request):
 
 @pytest.fixture
 def runs(tmp_path, data_root, forkserver_once):
-    return Runs(tmp_path, data_root, forkserver_once)
+    return Runs(tmp_path, data_root, forkserver_once, **SPEC)
 
 
 @pytest.fixture(scope="session")
 def session_runs(tmp_path_factory, data_root, forkserver_once):
     """Runs that several tests look at."""
-    return Runs(tmp_path_factory.mktemp("runs"), data_root, forkserver_once)
+    return Runs(tmp_path_factory.mktemp("runs"), data_root, forkserver_once, **SPEC)
 
 
 @pytest.fixture(scope="session")

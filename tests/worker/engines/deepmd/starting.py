@@ -9,7 +9,7 @@ from app.engines.base import Base
 from app.engines.deepmd.inventory import order
 from app.engines.deepmd.transfer import plan
 from app.wire.jobs import Start
-from tests.worker.engines.deepmd.deepmd_runs import Quiet
+from tests.worker.engines.runs import Quiet
 from worker.engines.deepmd import errands
 from worker.engines.deepmd import trainer as engine_trainer
 

@@ -16,8 +16,9 @@ from deepmd.utils import random as dp_random
 from app.engines import documents
 from app.engines.deepmd.seeds import places
 from tests.worker.engines.deepmd import model_files
-from tests.worker.engines.deepmd.deepmd_runs import events_of, make_config, make_multi_task_config
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
 from tests.worker.engines.deepmd.starting import file_of, inherited, make, trainer_of
+from tests.worker.engines.runs import events_of
 from worker.engines.deepmd import audit
 from worker.engines.deepmd.config import SINGLE_TASK, DeepmdConfig
 from worker.failures import TrainingFailure

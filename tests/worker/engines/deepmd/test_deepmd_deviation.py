@@ -8,7 +8,7 @@ import torch
 from deepmd.infer.model_devi import make_model_devi
 from deepmd.pt.entrypoints.main import freeze
 
-from tests.worker.engines.deepmd.deepmd_runs import metrics_of
+from tests.worker.engines.runs import metrics_of
 from worker.engines.deepmd.deviation import COLUMNS
 
 pytestmark = [

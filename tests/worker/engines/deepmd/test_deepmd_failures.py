@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.worker.engines.deepmd.deepmd_runs import make_config, manifest_of, metrics_of
+from tests.worker.engines.deepmd.deepmd_runs import make_config
+from tests.worker.engines.runs import manifest_of, metrics_of
 from worker.loop import StopSwitch
 from worker.rundir import RunDir
 from worker.trainer import train

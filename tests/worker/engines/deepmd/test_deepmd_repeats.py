@@ -14,15 +14,9 @@ import torch
 
 from app.jobs import comparison
 from app.jobs.series import Series
-from tests.worker.engines.deepmd import accidents
-from tests.worker.engines.deepmd.deepmd_runs import (
-    assert_repeats,
-    events_of,
-    make_config,
-    make_multi_task_config,
-    manifest_of,
-    metrics_of,
-)
+from tests.worker.engines import accidents
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.runs import assert_repeats, events_of, manifest_of, metrics_of
 from worker.engines.deepmd.trainer import DeepmdTrainer
 
 pytestmark = pytest.mark.deepmd
@@ -59,7 +53,7 @@ def test_two_runs_are_equal(runs, device, reference, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_depends_on_the_generators_that_all_share(runs, device, reference, kind):
     """Python's, NumPy's, torch's and DeePMD-kit's own generators are disturbed before every phase, step and validation."""
-    run = runs.finish(KINDS[kind], device=device, entry="tests.worker.engines.deepmd.accidents:poisoned")
+    run = runs.finish(KINDS[kind], device=device, entry="tests.worker.engines.accidents:poisoned")
     assert manifest_of(run, 8).generators != manifest_of(reference(kind), 8).generators
     assert_repeats(run, reference(kind), but=("rng", "dp_random"))
 

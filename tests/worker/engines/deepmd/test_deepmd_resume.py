@@ -10,17 +10,9 @@ import torch
 from deepmd.utils import random as dp_random
 
 from app.engines.deepmd import supported
-from tests.worker.engines.deepmd import accidents
-from tests.worker.engines.deepmd.deepmd_runs import (
-    Quiet,
-    assert_repeats,
-    assert_same,
-    make_config,
-    make_multi_task_config,
-    manifest_of,
-    metrics_of,
-    newest_checkpoint,
-)
+from tests.worker.engines import accidents
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.runs import Quiet, assert_repeats, assert_same, manifest_of, metrics_of, newest_checkpoint
 from worker.engines.deepmd import trainer as engine_trainer
 from worker.rundir import Result
 
@@ -119,7 +111,7 @@ def _disturbed(runs, config, device, how, accident, before, **options):
     """Train in a process of its own from the newest checkpoint of `before` on, until an accident; return both."""
     run = runs.make(config, resume_from=newest_checkpoint(before) if before else None, **options)
     (run.root / "accident.json").write_text(json.dumps(accident))
-    process = runs.start(run, entry=f"tests.worker.engines.deepmd.accidents:{how}", device=device)
+    process = runs.start(run, entry=f"tests.worker.engines.accidents:{how}", device=device)
     assert process.wait(250), run.log.read_text()
     return run, process
 

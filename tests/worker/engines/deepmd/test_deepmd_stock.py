@@ -13,7 +13,8 @@ from deepmd.pt.entrypoints.main import freeze, get_trainer
 from deepmd.utils.argcheck import normalize
 from deepmd.utils.compat import update_deepmd_input
 
-from tests.worker.engines.deepmd.deepmd_runs import assert_same, checkpoint_of, make_config, make_multi_task_config
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.runs import assert_same, checkpoint_of
 
 pytestmark = [
     pytest.mark.deepmd,

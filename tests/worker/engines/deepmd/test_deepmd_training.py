@@ -7,15 +7,14 @@ import time
 import numpy as np
 import pytest
 
-from tests.worker.engines.deepmd import accidents
-from tests.worker.engines.deepmd.deepmd_runs import (
+from tests.worker.engines import accidents
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
+from tests.worker.engines.runs import (
     Quiet,
     assert_repeats,
     assert_same,
     checkpoint_of,
     events_of,
-    make_config,
-    make_multi_task_config,
     manifest_of,
     metrics_of,
 )

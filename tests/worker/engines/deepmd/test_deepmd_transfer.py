@@ -6,16 +6,9 @@ import json
 import pytest
 import torch
 
-from tests.worker.engines.deepmd.deepmd_runs import (
-    Quiet,
-    checkpoint_of,
-    events_of,
-    make_config,
-    make_multi_task_config,
-    manifest_of,
-    metrics_of,
-)
+from tests.worker.engines.deepmd.deepmd_runs import make_config, make_multi_task_config
 from tests.worker.engines.deepmd.starting import file_of, inherited, make, trainer_of, weights_of
+from tests.worker.engines.runs import Quiet, checkpoint_of, events_of, manifest_of, metrics_of
 from worker.engines.deepmd import errands
 from worker.engines.deepmd import trainer as engine_trainer
 from worker.loop import StopSwitch

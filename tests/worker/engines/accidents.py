@@ -1,17 +1,18 @@
 """What a test runs in a trainer process in place of `worker.trainer:main`: the same training, disturbed on purpose."""
 
+import importlib
 import json
 import os
 import random
 import signal
+import sys
 
 import numpy as np
 import torch
-from deepmd.utils import random as dp_random
 
+from app.engines import registry
 from worker import checkpoint, trainer
 from worker.context import RunContext
-from worker.engines.deepmd.trainer import DeepmdTrainer
 from worker.rundir import RunDir
 
 MOMENTS = ("before the step", "after the step", "while a checkpoint is written", "before its manifest")
@@ -22,12 +23,20 @@ def stir():
     random.seed()
     np.random.seed()
     torch.seed()
-    dp_random.seed(random.getrandbits(31))
+    if "deepmd.utils.random" in sys.modules:  # DeePMD-kit has a generator of its own
+        sys.modules["deepmd.utils.random"].seed(random.getrandbits(31))
+
+
+def trainer_of(rundir):
+    """Return the class that trains what a run directory says."""
+    module, _, name = registry.get(RunDir(rundir).read_spec().engine).trainer.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def poisoned(rundir):
     """Train while somebody else draws from every global generator, before every phase, step and validation."""
-    for kind, name in ((RunContext, "phase"), (DeepmdTrainer, "train_step"), (DeepmdTrainer, "validate")):
+    engine = trainer_of(rundir)
+    for kind, name in ((RunContext, "phase"), (engine, "train_step"), (engine, "validate")):
         _before(kind, name, lambda *_: stir())
     return trainer.main(rundir)
 
@@ -40,7 +49,7 @@ def paused(rundir):
         if at == step:
             RunDir(rundir).stop.write_text("checkpoint")
 
-    _after(DeepmdTrainer, "train_step", stop_at)
+    _after(trainer_of(rundir), "train_step", stop_at)
     return trainer.main(rundir)
 
 
@@ -57,11 +66,11 @@ def killed(rundir):
             kill()
 
     if moment == "before the step":
-        _before(DeepmdTrainer, "train_step", kill_at)
+        _before(trainer_of(rundir), "train_step", kill_at)
     elif moment == "after the step":
-        _after(DeepmdTrainer, "train_step", kill_at)
+        _after(trainer_of(rundir), "train_step", kill_at)
     elif moment == "while a checkpoint is written":
-        _after(DeepmdTrainer, "save", lambda _, __, at: at >= step and kill())
+        _after(trainer_of(rundir), "save", lambda _, __, at, *___: at >= step and kill())
     else:
         _before(checkpoint, "write_json", lambda _, manifest: manifest.step >= step and kill())
     return trainer.main(rundir)
