@@ -195,9 +195,9 @@ def prepare_environment() -> None:
 
 
 def _store(meeting: Path, count: int) -> Any:
-    from torch.distributed.distributed_c10d import FileStore
+    import torch.distributed as dist
 
-    return FileStore(str(meeting), count)
+    return dist.FileStore(str(meeting), count)  # type: ignore[attr-defined]  # documented, but not declared
 
 
 @contextmanager
