@@ -17,6 +17,7 @@ from app.fleet.upkeep import Upkeep
 from app.groups.routes import router as group_router
 from app.jobs.comparison_routes import router as comparison_router
 from app.jobs.control_routes import router as control_router
+from app.jobs.measuring_routes import router as measuring_router
 from app.jobs.metrics_routes import router as metrics_router
 from app.jobs.retention_routes import router as retention_router
 from app.jobs.routes import router as job_router
@@ -35,6 +36,7 @@ ROUTERS = (
     job_router,
     comparison_router,
     control_router,
+    measuring_router,
     stream_router,
     metrics_router,
     group_router,

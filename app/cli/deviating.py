@@ -1,19 +1,17 @@
 """`cairn model-devi`: submits the job, watches it, and sums up what came out, system by system."""
 
 import math
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.markup import escape
 
-from app.cli import watching
-from app.cli.api import Api, connect, view
-from app.cli.downloading import Target, fetch, fetch_all, job_files
+from app.cli.api import Api
 from app.cli.failures import usage
-from app.cli.screen import err, out, print_json, table
-from app.wire.jobs import FINAL_STATES, JobDetail
+from app.cli.screen import out, print_json, table
+from app.cli.working import Wanted, work
+from app.wire.jobs import JobDetail
 
 FILE = "model_devi.out"
 MAX_F, AVG_F = 4, 6
@@ -26,17 +24,6 @@ class Levels:
 
     lo: float
     hi: float
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What the command line asks for."""
-
-    config: dict[str, Any]
-    name: str | None
-    levels: Levels | None
-    target: Target | None
-    """Where the file goes; None: it stays on the server."""
 
 
 def levels(lo: float | None, hi: float | None) -> Levels | None:
@@ -87,51 +74,17 @@ class Summary:
         return {"system": self.system, "frames": self.frames, **finite, "at_step": self.at_step, **counts}
 
 
-def deviate(wanted: Wanted, *, detach: bool, as_json: bool) -> None:
+def deviate(wanted: Wanted, trust: Levels | None, *, detach: bool, as_json: bool) -> None:
     """Submit a deviation; unless told to leave, watch it to its end and print what came out. Raises Failure."""
-    body = {"kind": "model-devi", "config": wanted.config} | ({"name": wanted.name} if wanted.name else {})
-    with connect() as api:
-        found = api.post("/jobs", json=body, headers={"Idempotency-Key": uuid.uuid4().hex})
-        job = view(JobDetail, found)
-        for notice in [] if as_json else job.warnings:
-            err().print(f"[yellow bold]warning[/] {escape(notice.message)}")
-        if detach:
-            _print_submitted(job, found, as_json=as_json)
-            return
-        job = _wait(api, job.id, as_json=as_json)
-        summaries = summarise(_lines(api, job.id), wanted.levels)
+
+    def show(api: Api, job: JobDetail) -> None:
+        summaries = summarise(_lines(api, job.id), trust)
         if as_json:
             print_json({"job": job.id, "systems": [each.as_json() for each in summaries]})
         else:
-            _print_table(summaries, wanted.levels)
-        if wanted.target is not None:
-            _download(api, job.id, wanted.target, as_json=as_json)
+            _print_table(summaries, trust)
 
-
-def _print_submitted(job: JobDetail, found: Any, *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    frames = job.progress.total_steps
-    out().print(f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {len(job.models)} models, {frames} frames.")
-    out().print(f"  [dim]watch it:[/] cairn watch {job.id}")
-
-
-def _wait(api: Api, job_id: int, *, as_json: bool) -> JobDetail:
-    """Return the job once it has completed; Ctrl-C ends the watching only, and says so. Raises Failure if it did not."""
-    try:
-        job = watching.watch_job(api, job_id) if not as_json else _last(watching.follow(api, job_id))
-    except KeyboardInterrupt:
-        err().print(f"Job {job_id} goes on. `cairn watch {job_id}` shows it again, `cairn cancel {job_id}` stops it.")
-        raise
-    watching.finish(job, as_json=as_json)
-    return job
-
-
-def _last(jobs: Iterable[JobDetail]) -> JobDetail:
-    *_, job = jobs
-    assert job.state in FINAL_STATES, "it is followed to its end"
-    return job
+    work(wanted, show, detach=detach, as_json=as_json)
 
 
 def _lines(api: Api, job_id: int) -> Iterator[str]:
@@ -161,12 +114,3 @@ def _print_table(summaries: list[Summary], levels: Levels | None) -> None:
         rows.add_row(escape(one.system), str(one.frames), mean_max, largest, str(one.at_step), mean_avg, *counts)
     out().print(rows)
     out().print("[dim]Deviations of forces in eV/Å.[/]")
-
-
-def _download(api: Api, job_id: int, target: Target, *, as_json: bool) -> None:
-    remotes = [remote for remote in job_files(api, job_id) if remote.name == FILE]
-    if not as_json:
-        fetch_all(api, remotes, target, as_json=False)
-        return
-    for remote in remotes:
-        fetch(api, remote, target.path(remote.name, single=True), force=target.force)

@@ -24,6 +24,7 @@ from app.cli.options import (
     Replicas,
     Seed,
     Settings,
+    TestOn,
     given,
 )
 
@@ -70,6 +71,7 @@ def submit(
     ] = None,
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
     on_existing: Existing = None,
+    test_on: TestOn = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,6 +103,7 @@ def submit(
         checkpoints=policy or None,
         resources=given(gpus=gpus) or None,
         on_existing=on_existing,
+        test_on=test_on,
     )
     submission.submit(
         submission.Wanted(file, fields, start, set_ or []),

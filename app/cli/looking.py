@@ -5,11 +5,13 @@ from typing import Any
 from rich.markup import escape
 
 from app.cli.api import Api, connect, view
+from app.cli.errors import print_tests
 from app.cli.screen import ago, duration, out, print_json, size, standing, state, table
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
 from app.wire.jobs import AttemptView, CheckpointView, Exactness, JobDetail, JobFile, JobPage, JobView, of_all
+from app.wire.measuring import Measured
 
 
 def pages(api: Api, path: str, limit: int, **filters: Any) -> list[Any]:
@@ -53,13 +55,15 @@ def show_job(job_id: int, *, as_json: bool) -> None:
     with connect() as api:
         found = api.get(f"/jobs/{job_id}")
         checkpoints = api.get(f"/jobs/{job_id}/checkpoints")
+        tests = api.get(f"/jobs/{job_id}/tests")
     if as_json:
-        print_json({**found, "checkpoints": checkpoints})
+        print_json({**found, "checkpoints": checkpoints, "tests": tests})
         return
     job = view(JobDetail, found)
     out().print(f"[bold]{escape(job.name)}[/] [dim]job {job.id}[/]  {state(job.state)}")
     for label, value in _facts(job):
         out().print(f"  [dim]{label:<12}[/]{value}")
+    print_tests([view(Measured, item) for item in tests])
     _print_attempts(job.attempts)
     _print_files(job.files)
     _print_checkpoints([view(CheckpointView, item) for item in checkpoints])
@@ -79,6 +83,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     if job.base:
         facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
+    facts += [("to test on", escape(", ".join(job.test_on)))] if job.test_on else []
     facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
     facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
     facts += [("gpus", str(job.resources.gpus))] if job.resources.gpus > 1 else []

@@ -63,6 +63,8 @@ def build() -> typer.Typer:
             jobs.diff,
             repeating.compare,
             repeating.reproduce,
+            evaluating.test,
+            evaluating.freeze,
             evaluating.model_devi,
         ),
         "Server": (workers.workers, keeping.verify, keeping.gc, account.dashboard, account.login, account.whoami),

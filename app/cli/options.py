@@ -69,6 +69,12 @@ Replicas = Annotated[
     int | None,
     typer.Option(min=1, max=64, help="That many trainings that differ in nothing but their seeds, as a group."),
 ]
+TestOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test-on", metavar="REF", help="Test its last checkpoint on this data: dataset:water-held-out. Repeatable."
+    ),
+]
 Gpus = Annotated[
     int | None,
     typer.Option(

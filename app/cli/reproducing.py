@@ -14,10 +14,12 @@ from rich.markup import escape
 from app.cli import watching
 from app.cli.api import Api, connect, view
 from app.cli.comparing import clip, print_leaves
+from app.cli.errors import print_pairs
 from app.cli.failures import FAILED, UNDECIDED, UNREACHABLE, Failure
 from app.cli.screen import err, out, print_json, print_json_line, state, table
 from app.wire.comparison import Comparison, Difference, EnvironmentDifference, MetricDifference
 from app.wire.jobs import FINAL_STATES, JobDetail, Verdict
+from app.wire.measuring import MeasuredPair
 
 COMPARE_S = 2.0
 """Seconds between comparisons of a run that goes on: each looks at all steps so far."""
@@ -42,11 +44,13 @@ def compare(left: int, right: int, *, as_json: bool) -> None:
     """Print how two jobs compare; the exit code is the verdict's."""
     with connect() as api:
         found = api.get(f"/jobs/{left}/compare/{right}")
+        tests = api.get(f"/jobs/{left}/tests/{right}")
     comparison = view(Comparison, found)
     if as_json:
-        print_json(found)
+        print_json({**found, "tests": tests})
     else:
         print_comparison(comparison)
+        print_pairs([view(MeasuredPair, item) for item in tests], left, right)
     raise typer.Exit(EXIT_CODES[comparison.verdict])
 
 

@@ -96,6 +96,11 @@ def ago(moment: datetime) -> str:
     return duration((datetime.now(UTC) - moment).total_seconds()) + " ago"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things in words: `1 model`, `2 models`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def quantity(value: float | None, unit: str = "") -> str:
     """Return a metric's value with its unit; of electronvolts thousandths, which is how errors are read."""
     if value is None:

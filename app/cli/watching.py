@@ -13,7 +13,7 @@ from rich.table import Table
 
 from app.cli.api import Api, connect, view
 from app.cli.failures import FAILED, UNREACHABLE, Failure
-from app.cli.screen import duration, err, out, print_json_line, quantity, sparkline, standing, state
+from app.cli.screen import counted, duration, err, out, print_json_line, quantity, sparkline, standing, state
 from app.wire.jobs import FINAL_STATES, JobDetail, JobView, Progress
 from app.wire.metrics import MetricSeries
 
@@ -62,7 +62,7 @@ def finish(job: JobDetail, *, as_json: bool) -> None:
     """Say how a job ended; raise Failure unless it completed."""
     if job.state == "completed":
         if not as_json:
-            done = f"after {job.progress.step} {job.progress.unit}s"
+            done = f"after {counted(job.progress.step, job.progress.unit)}"
             what = "" if job.kind == "train" else " files"
             out().print(f"Job {job.id} [green]completed[/] {done}. `cairn download {job.id}{what}`")
         return

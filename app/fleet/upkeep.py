@@ -1,4 +1,4 @@
-"""Background work: leases of the dead expire, what waits is rung for again, reproductions get their verdict.
+"""Background work: leases of the dead expire, what waits is rung for again, what has ended is compared or measured.
 
 Safe in several processes at once.
 """
@@ -18,6 +18,7 @@ from app.db import reading, transaction
 from app.errands import service as errands
 from app.fleet import clock, outcomes
 from app.fleet.service import openings
+from app.jobs.measuring import submit_due
 from app.jobs.reproduction import conclude
 from app.jobs.transitions import expire
 from app.queue import ring_after_commit
@@ -175,7 +176,7 @@ class Upkeep:
         self._reap_from = time.monotonic() + self._settings.lease_s
 
     def _due(self) -> tuple[Callable[[sessionmaker[Session], Settings], int], ...]:
-        always = (reconcile, conclude)
+        always = (reconcile, conclude, submit_due)
         return (reap if time.monotonic() >= self._reap_from else clock.pull_back, *always)
 
     def close(self) -> None:

@@ -77,6 +77,8 @@ def accept(session: Session, store: BlobStore, prepared: Prepared | PreparedGrou
     twins.hold(session, wanted)
     if earlier := submission.find_repeated(session, request):
         return Answer(earlier, new=False)
+    if isinstance(prepared, Prepared) and (same := _same_task(session, prepared)):
+        return Answer(twins.reuse(session, same), new=False, reused=same)
     whole, found = _together(session, [twins.settle(session, store, one) for one in wanted])
     if whole is not None and whole.decision == "refused":
         raise weight_check.refusal(whole)
@@ -97,6 +99,10 @@ def known(session: Session, request: SubmitRequest) -> Answer:
     job = submission.find_repeated(session, request)
     assert job is not None, "jobs are never deleted"
     return Answer(job, new=False)
+
+
+def _same_task(session: Session, prepared: Prepared) -> WeightCheck | None:
+    return twins.same_task(session, prepared.submit, prepared.resolution.digest)
 
 
 def _wanted(prepared: Prepared | PreparedGroup) -> list[Wanted]:

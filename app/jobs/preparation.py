@@ -15,7 +15,7 @@ from app.engines import registry
 from app.engines.base import DataUse, Engine, Task
 from app.errors import Invalid
 from app.inheritance import inheritance
-from app.jobs import bases, planning, subjects, tasks
+from app.jobs import bases, held_out, planning, subjects, tasks
 from app.jobs.hints import hints
 from app.jobs.retention import unknown_metric
 from app.resolve import data_uses, resolve
@@ -51,6 +51,8 @@ class Prepared:
     """The models that it works on, when it is no training."""
     group_id: int | None = None
     """The group whose replicas these are."""
+    test_on: tuple[str, ...] = ()
+    """The data that its last checkpoint will be measured on, with their versions."""
 
     @property
     def start(self) -> Start:
@@ -92,7 +94,7 @@ def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: J
     uses = [replace(use, pointer=f"/config{use.pointer}") for use in task.data_uses(config)]
     found, problems = subjects.find(places, named)
     with reading(places.sessions) as session:
-        datasets = _datasets(session, uses)
+        datasets = named_datasets(session, uses)
         answer = tasks.resolve(
             engine,
             task,
@@ -102,7 +104,7 @@ def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: J
             datasets={text: facts(row) for text, row in datasets.items()},
             models=subjects.by_reference(found),
             root_seed=_root_seed(submit),
-            known=_names(session),
+            known=dataset_names(session),
         )
     problems += [*(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
     if isinstance(answer, list) or problems:
@@ -115,7 +117,8 @@ def _root_seed(submit: JobSubmit) -> int:
     return submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1)
 
 
-def _names(session: Session) -> list[str]:
+def dataset_names(session: Session) -> list[str]:
+    """Return the names of all datasets, for hints."""
     return list(session.scalars(select(Dataset.name).distinct()))
 
 
@@ -162,13 +165,13 @@ def _resolve(
 ) -> Prepared:
     base = found.base if found else None
     uses = data_uses(engine, submit, base)
-    datasets = _datasets(session, uses)
+    datasets = named_datasets(session, uses)
     answer = resolve(
         engine,
         submit,
         datasets={text: facts(row) for text, row in datasets.items()},
         root_seed=_root_seed(submit),
-        known=_names(session),
+        known=dataset_names(session),
         base=base,
     )
     problems = [*problems, *(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
@@ -180,7 +183,15 @@ def _resolve(
     best = submit.checkpoints.keep_best
     if problem := unknown_metric(engine, submit.kind, answer.config, best, "/checkpoints/keep_best"):
         raise Invalid([problem])
-    return Prepared(engine, submit, answer, datasets, found)
+    return Prepared(engine, submit, answer, datasets, found, test_on=_held_out(session, engine, submit, answer))
+
+
+def _held_out(session: Session, engine: Engine, submit: JobSubmit, resolution: Resolution) -> tuple[str, ...]:
+    """Return the data to measure on, pinned. Raises Invalid when a model of this config cannot be."""
+    named = held_out.uses(submit.test_on, "/test_on")
+    found = {text: facts(row) for text, row in named_datasets(session, named).items()}
+    known = dataset_names(session)
+    return tuple(held_out.settle(engine, named, config=resolution.config, datasets=found, known=known))
 
 
 def find_engine(name: str) -> Engine:
@@ -195,7 +206,7 @@ def find_engine(name: str) -> Engine:
     return engine
 
 
-def _datasets(session: Session, uses: Iterable[DataUse]) -> dict[str, Dataset]:
+def named_datasets(session: Session, uses: Iterable[DataUse]) -> dict[str, Dataset]:
     """Return the dataset that each reference stands for; references to nothing are left out."""
     refs = {use.text: use.ref for use in uses if use.ref is not None}
     names = {ref.name for ref in refs.values()}

@@ -63,7 +63,9 @@ def decide(ending: Ending) -> Verdict:
 def all_steps_done(ending: Ending) -> Verdict | None:
     """The work is done, even when a cancellation came at the last moment."""
     if ending.outcome == "completed" and ending.step >= ending.total_steps > 0 and not _miscounted(ending):
-        return Verdict("completed", "completed", f"completed after {ending.step} {ending.unit}s")
+        return Verdict(
+            "completed", "completed", f"completed after {ending.step} {ending.unit}{'' if ending.step == 1 else 's'}"
+        )
     return None
 
 

@@ -146,6 +146,7 @@ def detail(session: Session, job: Job) -> JobDetail:
             "exactness": exactness_reading.of(session, job),
             "files": files.listed(session, job.id),
             "models": subjects.views(session, job.id),
+            "test_on": job.test_on or [],
         }
     )
 

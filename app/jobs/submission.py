@@ -153,6 +153,7 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
         step=start_step,
         start_step=start_step,
         group_id=prepared.group_id,
+        test_on=list(prepared.test_on) or None,
         file_stem=tasks.file_stem(
             prepared.engine, submit.kind, name, resolution.config, resolution.seed, resolution.digest
         ),
@@ -165,6 +166,7 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
 
 
 def name_of(prepared: Prepared) -> str:
-    """Return a submission's name; where its owner gave none, that of its data."""
+    """Return a submission's name; where its owner gave none, that of its data, or else of its models."""
     data = sorted({row.name for row in prepared.datasets.values()})
-    return prepared.submit.name or "+".join(data)[:80] or prepared.engine.name
+    models = [one.model.name for one in prepared.models]
+    return prepared.submit.name or "+".join(data)[:80] or "+".join(models)[:80] or prepared.engine.name

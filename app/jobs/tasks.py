@@ -22,8 +22,8 @@ from app.wire.problems import Notice, Problem
 _OF_TRAININGS = {
     "start": "starts from no base",
     "checkpoints": "writes no checkpoints",
-    "on_existing": "is never gone on from",
     "resources": "runs in one process",
+    "test_on": "has no checkpoints to test",
 }
 """Keys of a submission that only trainings have a use for, and why."""
 
@@ -53,7 +53,11 @@ def unit(job: Job) -> str:
 def amount(job: Job) -> str:
     """Return in words what is to be done, and from which seed, if anything is drawn: `10 frames`."""
     seed = f", seed {job.seed}" if job.seeds or job.kind == "train" else ""
-    steps = f"{job.total_steps} {unit(job)}s" if job.total_steps else f"as many {unit(job)}s as the data make"
+    steps = (
+        f"{job.total_steps} {unit(job)}{'' if job.total_steps == 1 else 's'}"
+        if job.total_steps
+        else f"as many {unit(job)}s as the data make"
+    )
     return f"{steps}{seed}"
 
 
@@ -82,6 +86,10 @@ def validated(task: Task, submit: JobSubmit) -> dict[str, Any]:
 
 
 def _only_for_trainings(task: Task, submit: JobSubmit) -> Iterator[Problem]:
+    if submit.on_existing in ("resume", "fail"):
+        message = f"a job of kind {submit.kind} trains nothing: there are no checkpoints to go on from"
+        hint = "Say `reuse` to be answered with the same job when it is here already."
+        yield Problem(code="only-for-trainings", message=message, pointer="/on_existing", hint=hint)
     for key, why in _OF_TRAININGS.items():
         if getattr(submit, key) != JobSubmit.model_fields[key].get_default(call_default_factory=True):
             message = f"a job of kind {submit.kind} trains nothing: it {why}"

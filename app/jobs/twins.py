@@ -12,7 +12,7 @@ from app.jobs import intact
 from app.jobs.timeline import tell, touch
 from app.jobs.weight_check import Twin, decide
 from app.tables import Checkpoint, CheckpointFile, Job
-from app.wire.jobs import Determinism, OnExisting, WeightCheck
+from app.wire.jobs import Determinism, JobSubmit, OnExisting, WeightCheck
 
 AS_STRICT = {"strict": ["strict"], "seeded": ["strict", "seeded"], "fast": ["strict", "seeded", "fast"]}
 """What a twin's determinism may be, by what is asked for: who wants equal bits is given no training without them."""
@@ -91,6 +91,24 @@ def _twins(session: Session, wanted: Wanted) -> list[Twin]:
         .order_by(Job.id.desc())
     )
     return [Twin(*row) for row in session.execute(query)]
+
+
+def same_task(session: Session, submit: JobSubmit, identity: str) -> WeightCheck | None:
+    """Return that a job which trains nothing answers a submission of the same, if that is wanted and there is one."""
+    if submit.kind == "train" or submit.on_existing != "reuse":
+        return None
+    query = select(Job.id, Job.state).where(
+        Job.digest == identity,
+        Job.kind == submit.kind,
+        Job.determinism == submit.determinism,
+        Job.state.in_(("completed", "running", "queued")),
+    )
+    found = session.execute(query.order_by(Job.state != "completed", Job.id.desc()).limit(1)).one_or_none()
+    if found is None:
+        return None
+    words = f"Job {found.id}, which is {found.state}, does the same with the same models and data: it is the answer."
+    twin = {"twins": {found.id: found.state}, "twin": found.id}
+    return WeightCheck(identity=identity, policy="reuse", decision="reuse", summary=words, **twin)
 
 
 def _in_order(twins: Sequence[Twin]) -> list[Twin]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 
 from app.tables.base import Base, BigId, Document, PlainDocument, now
@@ -59,6 +59,9 @@ class Job(Base):
     checkpoint_policy: Mapped[dict[str, Any]] = mapped_column(Document)
     gpus: Mapped[int] = mapped_column(default=1)
     """`Resources.gpus`: slots of one worker that it takes, with as many processes."""
+
+    test_on: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    """Held-out data that its last checkpoint is still to be measured on, once it has completed."""
 
     attempt: Mapped[int] = mapped_column(default=0)
     """Number of the newest attempt; the next claim makes attempt + 1."""

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from app.artifacts.store import Blobs
 from app.auth import CurrentUser
 from app.db import ReadSession, reading, transaction
-from app.jobs import provenance, reproduction, service
+from app.jobs import measurements, provenance, reproduction, service
 from app.jobs.comparison_reading import compare
 from app.web.jobs_routes import JobId
 from app.web.pages import ComparePage
@@ -19,7 +19,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/jobs/{left}/diff/{right}")
-def show_comparison(request: Request, _: CurrentUser, session: ReadSession, left: JobId, right: JobId) -> Response:
+def show_comparison(
+    request: Request, _: CurrentUser, session: ReadSession, store: Blobs, left: JobId, right: JobId
+) -> Response:
     """What two jobs differ in: their runs and their configurations."""
     first, second = service.get(session, left), service.get(session, right)
     page = ComparePage(
@@ -27,6 +29,7 @@ def show_comparison(request: Request, _: CurrentUser, session: ReadSession, left
         right=service.detail(session, second),
         diff=provenance.diff(first, second),
         runs=compare(session, left, right),
+        tests=measurements.pairs(session, store, left, right),
     )
     return render(request, page)
 

@@ -8,11 +8,12 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from app.artifacts.store import Blobs
 from app.auth import CurrentUser
 from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
-from app.jobs import checkpoints, logs, queueing, reproduction, service, timeline, transitions
+from app.jobs import checkpoints, logs, measurements, queueing, reproduction, service, timeline, transitions
 from app.web import plan, seeds, tree, words
 from app.web.pages import (
     Filters,
@@ -25,8 +26,9 @@ from app.web.pages import (
     JobTransferPage,
     MetricColumn,
 )
+from app.web.parity import plotted
 from app.web.render import render
-from app.wire.jobs import FINAL_STATES, JobDetail, JobPage, JobView
+from app.wire.jobs import FINAL_STATES, Event, JobDetail, JobPage, JobView
 from app.wire.problems import Problem
 
 router = APIRouter(include_in_schema=False)
@@ -132,14 +134,19 @@ def choose_comparison(_: CurrentUser, job: Annotated[list[JobNumber], Query(min_
 
 
 @router.get("/jobs/{job_id}")
-def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: JobId) -> Response:
+def show_job(request: Request, _: CurrentUser, session: ReadSession, store: Blobs, job_id: JobId) -> Response:
     """A job's charts, checkpoints, and what happened lately."""
     frame = framed(request, session, job_id)
     job = frame["job"]
     engine = registry.get(job.engine)
     log, log_size = end_of_log(session, job_id, LATEST_LINES)
+    report = measurements.report(session, store, service.get(session, job_id))
     page = JobOverviewPage(
         **frame,
+        report=report,
+        plots=[plotted(one) for one in measurements.plots(session, store, job_id, report)] if report else (),
+        tests=measurements.of_training(session, store, job_id) if job.kind == "train" else (),
+        frozen=frozen(session, job),
         checkpoints=checkpoints.listed(session, job_id),
         events=timeline.newest(session, job_id, LATELY, without="sample"),
         log=log,
@@ -150,6 +157,14 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, job_id: Job
         exports=engine.exports if engine else {},
     )
     return render(request, page)
+
+
+def frozen(session: Session, job: JobDetail) -> list[Event]:
+    """Return what was told of the frozen models that are among a job's files."""
+    if job.kind == "train":
+        return []
+    told = timeline.newest_of(session, job.id, "frozen", len(job.files))
+    return [event for event in reversed(told) if event.attempt == job.attempt]
 
 
 def board(job: JobDetail) -> dict[str, Any]:

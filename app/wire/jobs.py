@@ -122,6 +122,12 @@ class JobSubmit(Message):
     checkpoints: CheckpointPolicy = CheckpointPolicy()
     resources: Resources = Resources()
     tags: list[str] = Field(default=[], max_length=20)
+    test_on: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
+        default=[],
+        max_length=20,
+        description="Held-out data, `dataset:NAME[@VERSION][/SYSTEM]`: once it has completed, its last checkpoint is "
+        "tested on each, by a job of its own.",
+    )
     replicas: int = Field(
         default=1,
         ge=1,
@@ -336,6 +342,7 @@ class JobDetail(JobView):
     weight_check: WeightCheck | None = None
     files: list[JobFile] = []
     models: list[UsedModel] = Field(default=[], description="What it works on, when it is no training.")
+    test_on: list[str] = Field(default=[], description="What its last checkpoint is yet to be tested on.")
 
     submitted: dict[str, Any]
     resolved: dict[str, Any]

@@ -17,6 +17,7 @@ class Quantity(View):
     key: str = Field(description="The engine's own name: `rmse_f`.")
     title: str
     unit: str = ""
+    headline: bool = Field(default=False, description="One of the few that are shown where there is no room for all.")
 
 
 class ErrorRow(View):

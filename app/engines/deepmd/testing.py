@@ -24,11 +24,11 @@ COMPARED = ("energy", "force", "virial")
 REPORT, PLOTS = "test.json", "plots.json"
 
 QUANTITIES = (
-    Quantity(key="rmse_ea", title="Energy RMSE", unit="eV/atom"),
+    Quantity(key="rmse_ea", title="Energy RMSE", unit="eV/atom", headline=True),
     Quantity(key="mae_ea", title="Energy MAE", unit="eV/atom"),
-    Quantity(key="rmse_f", title="Force RMSE", unit="eV/Å"),
+    Quantity(key="rmse_f", title="Force RMSE", unit="eV/Å", headline=True),
     Quantity(key="mae_f", title="Force MAE", unit="eV/Å"),
-    Quantity(key="rmse_va", title="Virial RMSE", unit="eV/atom"),
+    Quantity(key="rmse_va", title="Virial RMSE", unit="eV/atom", headline=True),
     Quantity(key="mae_va", title="Virial MAE", unit="eV/atom"),
     Quantity(key="rmse_fw", title="Weighted force RMSE", unit="eV/Å"),
     Quantity(key="mae_fw", title="Weighted force MAE", unit="eV/Å"),

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from app.web.pages.base import Page
 from app.wire.comparison import Comparison, FingerprintPair, MetricDifference
 from app.wire.jobs import FINAL_STATES, JobDetail
+from app.wire.measuring import MeasuredPair, Quantity
 from app.wire.provenance import JobDiff
 
 
@@ -26,6 +27,8 @@ class ComparePage(Page):
     """Values that differ, and equal values of different origin."""
     runs: Comparison
     """Metrics, fingerprints, and what the two ran on."""
+    tests: Sequence[MeasuredPair]
+    """The errors of both on the same held-out data."""
 
     @property
     def title(self) -> str:
@@ -60,6 +63,10 @@ class ComparePage(Page):
         """Return what the picture of the metric that parted first needs to know; None without one."""
         first = self.runs.divergence
         return {"jobs": [self.left.id, self.right.id], "key": first.key, "step": first.step} if first else None
+
+    def measured(self, pair: MeasuredPair) -> Sequence[Quantity]:
+        """Return the quantities that were measured of both."""
+        return [one for one in pair.left.quantities if one.key in pair.left.errors and one.key in pair.right.errors]
 
     def apart(self, difference: MetricDifference) -> float:
         """Return how far two values are apart; NaN where one of them is."""

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from app.web.pages.base import Control, Page
+from app.web.parity import Plotted
 from app.web.plan import Part
 from app.web.seeds import GeneratorRow, SeedRow
 from app.web.tree import Row
 from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
+from app.wire.measuring import ErrorReport, Measured, ModelErrors, Quantity
 
 PAUSE = Control(
     "pause",
@@ -103,6 +105,14 @@ class JobOverviewPage(JobFrame):
     script: ClassVar[str] = "job"
     tab: ClassVar[str] = "overview"
 
+    report: ErrorReport | None
+    """The errors that it has measured; None when it measures none, or has not ended."""
+    plots: Sequence[Plotted]
+    """The parity plots of its models."""
+    tests: Sequence[Measured]
+    """What was measured of a training's checkpoints, newest first."""
+    frozen: Sequence[Event]
+    """What was told of each frozen model that the newest execution has made."""
     checkpoints: Sequence[CheckpointView]
     """Registered checkpoints, newest first."""
     events: Sequence[Event]
@@ -123,6 +133,15 @@ class JobOverviewPage(JobFrame):
     def export_words(self, name: str) -> str:
         """Return what a file of role export is."""
         return next((words for end, words in self.exports.items() if name.endswith(end)), "For other programs")
+
+    def shown(self, model: ModelErrors) -> Sequence[Quantity]:
+        """Return the quantities that were measured of a model."""
+        assert self.report is not None
+        return [one for one in self.report.quantities if one.key in model.overall]
+
+    def drawn(self, model: str) -> Plotted | None:
+        """Return the plots of a model."""
+        return next((one for one in self.plots if one.model == model), None)
 
 
 @dataclass(frozen=True)

@@ -43,16 +43,22 @@ def models(cairn: Cairn, file: Path, worker: SimulatedWorker, empty_queue: None)
     return names
 
 
+def next_queued(server: Server) -> int:
+    """Return the job that is submitted next."""
+    with server.client() as client:
+        deadline = time.monotonic() + 30
+        while not (waiting := client.get("/api/v1/jobs", params={"state": "queued"}).json()["items"]):
+            assert time.monotonic() < deadline, "no job was submitted"
+            time.sleep(0.02)
+    number: int = waiting[0]["id"]
+    return number
+
+
 def work_beside(server: Server, worker: SimulatedWorker, content: bytes = FILE.encode()) -> threading.Thread:
     """Do the next deviation that is submitted, as a worker would."""
 
     def work() -> None:
-        with server.client() as client:
-            deadline = time.monotonic() + 30
-            while not (waiting := client.get("/api/v1/jobs", params={"state": "queued"}).json()["items"]):
-                assert time.monotonic() < deadline, "no job was submitted"
-                time.sleep(0.02)
-        attempt = worker.claim(waiting[0]["id"])
+        attempt = worker.claim(next_queued(server))
         attempt.metrics(0, [1, 2, 3, 4], **{"devi/max_f": [0.01, 0.2, 0.05, 0.05]})
         register(attempt, content)
         attempt.end("completed", 4)

@@ -111,7 +111,7 @@ def test_a_deviation_of_base_models_is_complete(client, bases, deviate, post):
 
 
 def test_what_only_trainings_have_is_refused(client, bases, post):
-    options = {"start": {"mode": "init", "base": "one"}, "checkpoints": {"every_steps": 5}, "on_existing": "reuse"}
+    options = {"start": {"mode": "init", "base": "one"}, "checkpoints": {"every_steps": 5}, "on_existing": "resume"}
     found = problems(post(*MODELS, **options))
     assert {at: problem["code"] for at, problem in found.items()} == {
         f"/{key}": "only-for-trainings" for key in options

@@ -45,6 +45,7 @@ from app.web.pages import (
     SubmitPage,
     WorkersPage,
 )
+from app.web.parity import plotted
 from app.web.render import TEMPLATES, environment
 from app.wire.comparison import (
     Comparison,
@@ -87,6 +88,18 @@ from app.wire.jobs import (
     TwinFile,
     UsedModel,
     WeightCheck,
+)
+from app.wire.measuring import (
+    ErrorHistogram,
+    ErrorReport,
+    ErrorRow,
+    Measured,
+    MeasuredPair,
+    ModelErrors,
+    ModelPlots,
+    ParityPlot,
+    Quantity,
+    WorstFrame,
 )
 from app.wire.metrics import panel_of
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
@@ -377,6 +390,40 @@ TOKENIZER = DATASET.model_copy(
         )
     }
 )  # fmt: skip
+QUANTITY = Quantity(key="rmse_f", title=EVIL, unit=EVIL, headline=True)
+ROW = ErrorRow(name=EVIL, frames=3, atoms=8, errors={"rmse_f": 0.1234})
+WORST = WorstFrame(
+    system=EVIL, frame=2, atoms=8, by=["force"], force_rmse=0.5, largest_force_error=0.9, atom=1, element=EVIL
+)
+REPORT = ErrorReport(
+    library=EVIL,
+    data=[EVIL],
+    quantities=[QUANTITY, Quantity(key="rmse_va", title="Virial RMSE")],
+    models=[
+        ModelErrors(
+            model=EVIL, sha256="0" * 64, overall={"rmse_f": None}, systems=[ROW, ROW], elements=[ROW], worst=[WORST],
+            worst_file=EVIL,
+        )
+    ],
+)  # fmt: skip
+PLOT = ParityPlot(
+    title=EVIL, unit=EVIL, count=14, not_finite=1, points=[(0.0, 0.1, 1), (2.0, 1.9, 13)],
+    histogram=ErrorHistogram(half=0.2, counts=[1, 13]),
+)  # fmt: skip
+PLOTS = ModelPlots(model=EVIL, plots=[PLOT])
+MEASURED = Measured(
+    job=31, name=EVIL, state="completed", step=400, data=[EVIL], data_digest="d", quantities=[QUANTITY],
+    errors={"rmse_f": 0.2},
+)  # fmt: skip
+
+FROZEN = EVENT.model_copy(
+    update={
+        "kind": "frozen",
+        "data": {"file": EVIL, "sha256": "0" * 64, "model": EVIL, "model_sha256": "1" * 64, "head": EVIL}
+        | {"type_map": [EVIL], "library": EVIL, "torch": EVIL},
+    }
+)
+
 EXAMPLES: dict[type[Page], Page] = {
     JobsPage: JobsPage(
         jobs=[JOB],
@@ -392,6 +439,10 @@ EXAMPLES: dict[type[Page], Page] = {
     ),
     JobOverviewPage: JobOverviewPage(
         **FRAME_OF_JOB,
+        report=REPORT,
+        plots=[plotted(PLOTS)],
+        tests=[MEASURED],
+        frozen=[FROZEN],
         checkpoints=[CHECKPOINT],
         events=[EVENT],
         log=EVIL,
@@ -410,6 +461,7 @@ EXAMPLES: dict[type[Page], Page] = {
         right=JOB,
         diff=JobDiff(left=17, right=17, same_training=True, values=[DIFFERENCE], origins=[DIFFERENCE]),
         runs=RUNS,
+        tests=[MeasuredPair(left=MEASURED, right=MEASURED)],
     ),
     JobSeedsPage: JobSeedsPage(
         **FRAME_OF_JOB,
@@ -750,6 +802,25 @@ def test_the_deviation_of_models_is_offered_by_itself_once_there_are_two() -> No
         assert ("#work:outerMorph" in html) != is_offered, "nobody's choice is swapped away"
 
 
+def test_errors_are_tabled_and_drawn() -> None:
+    html = rendered(EXAMPLES[JobOverviewPage])
+    assert "not finite" in html
+    assert "download>" in html.split('id="errors"')[1]
+    assert html.count('class="dots dots-') == 2, "one point alone, and one that stands for thirteen"
+    assert "Virial RMSE" not in html, "nothing was compared there"
+    assert 'href="/jobs/31"' in html.split('id="tests"')[1]
+
+
+def test_the_smaller_error_of_two_trainings_is_marked() -> None:
+    page = EXAMPLES[ComparePage]
+    assert isinstance(page, ComparePage)
+    better = MEASURED.model_copy(update={"errors": {"rmse_f": 0.1}})
+    html = rendered(dataclasses.replace(page, tests=[MeasuredPair(left=MEASURED, right=better)]))
+    assert html.count('class="num better"') == 1
+    assert 'class="num better">0.1<' in html
+    assert "held-out" not in rendered(dataclasses.replace(page, tests=[]))
+
+
 def test_two_runs_are_followed_until_both_have_ended() -> None:
     page = EXAMPLES[ComparePage]
     assert isinstance(page, ComparePage)
@@ -821,6 +892,6 @@ def test_every_command_that_pages_show_is_one() -> None:
 def test_every_template_is_used() -> None:
     used = {page.template for page in PAGES}
     used |= {part.template for part in PARTS}
-    macros = {"macros.html", "config_macros.html", "plan_macros.html"}
+    macros = {"macros.html", "config_macros.html", "plan_macros.html", "measuring_macros.html"}
     shared = {"base.html", "job.html", "logo.html", "unbuilt.html", *macros}
     assert {path.name for path in Path(TEMPLATES).glob("*.html")} == used | shared

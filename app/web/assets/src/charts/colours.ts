@@ -11,7 +11,7 @@ export function colour(property: string): string {
   return value;
 }
 
-const BY_GROUP: Record<string, string> = { train: "--train", val: "--val", perf: "--perf", "": "--lr", max: "--val", avg: "--train", min: "--perf" };
+const BY_GROUP: Record<string, string> = { train: "--train", val: "--val", perf: "--perf", "": "--lr", max: "--val", avg: "--train", min: "--perf", test: "--val", frame: "--train" };
 const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
 
 /** Return the colour of a line's group. */

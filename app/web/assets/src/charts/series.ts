@@ -36,6 +36,7 @@ function parts(key: string): Parts {
 
 /** Deviations of models: `devi/max_f` is one of three lines of the panel `devi/f`. */
 const OF_DEVIATION = /^(max|avg|min)_(.+)$/;
+const GROUP_WORDS: Record<string, string> = { train: "training", val: "validation", test: "all so far", frame: "of the frame" };
 const DEVIATION_WORDS: Record<string, string> = { max: "largest", avg: "average", min: "smallest" };
 
 function panelName({ group, name }: Parts): string {
@@ -47,7 +48,7 @@ function panelName({ group, name }: Parts): string {
 function lineWords({ group, name }: Parts): [string, string] {
   const kind = group === "devi" ? OF_DEVIATION.exec(name)?.[1] : undefined;
   if (kind) return [DEVIATION_WORDS[kind] ?? kind, kind];
-  return [{ train: "training", val: "validation" }[group] ?? "", group];
+  return [GROUP_WORDS[group] ?? "", group];
 }
 
 /** Group keys into panels: one per quantity, training and validation together, in `order`, rates and timings last. */

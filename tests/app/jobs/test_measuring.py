@@ -1,0 +1,130 @@
+"""Trainings on held-out data: tests submitted by themselves, found again, compared; equal tasks answered by one job."""
+
+import pytest
+
+from app.fleet.upkeep import submit_due
+from app.wire.measuring import ErrorReport, ModelErrors, Quantity
+from tests.app.jobs.conftest import inspect, register
+
+HELD_OUT = "dataset:copper/md"
+QUANTITY = Quantity(key="rmse_f", title="Force RMSE", unit="eV/Å")
+
+
+@pytest.fixture
+def train(submit, worker):
+    """Let a training complete with a checkpoint of step 1000; return its number."""
+
+    def train(seed, **options):
+        attempt = worker.claim(submit(seed=seed, **options)["id"])
+        attempt.checkpoint(1000, data=f"weights of {seed}".encode())
+        assert attempt.end("completed", 1000).status_code == 200
+        return attempt.claim["job_id"]
+
+    return train
+
+
+@pytest.fixture
+def upkeep(app, settings):
+    """Do a round of what upkeep does with trainings that have completed."""
+    return lambda: submit_due(app.state.sessions, settings)
+
+
+def finish(worker, job_id, **overall):
+    """Let a test complete with these errors of its models."""
+    attempt = worker.claim(job_id)
+    models = [ModelErrors(model=one["name"], sha256=one["sha256"], overall=overall) for one in attempt.claim["models"]]
+    report = ErrorReport(library="l", data=attempt.claim["config"]["data"], quantities=[QUANTITY], models=models)
+    about = attempt.upload(report.model_dump_json().encode()) | {"name": "test.json", "media_type": "application/json"}
+    assert attempt.send("POST", f"{attempt.path}/files", json=about).status_code == 204
+    assert attempt.end("completed", 10).status_code == 200
+
+
+def measured_of(client, *jobs):
+    return client.get(f"/api/v1/jobs/{jobs[0]}/tests" + "".join(f"/{job}" for job in jobs[1:])).json()
+
+
+def test_a_training_is_tested_once_it_has_completed(client, train, upkeep, worker):
+    job_id = train(1, test_on=[HELD_OUT])
+    job = client.get(f"/api/v1/jobs/{job_id}").json()
+    assert job["test_on"] == ["dataset:copper@1/md"]
+    assert (upkeep(), upkeep()) == (1, 0)
+    (waiting,) = measured_of(client, job_id)
+    assert (waiting["state"], waiting["step"], waiting["errors"]) == ("queued", 1000, {})
+    test = client.get(f"/api/v1/jobs/{waiting['job']}").json()
+    assert (test["kind"], test["resolved"]["models"]) == ("test", [f"job:{job_id}@1000"])
+    assert test["name"] == f"{job['name']} on copper@1/md"
+    finish(worker, test["id"], rmse_f=0.25)
+    (measured,) = measured_of(client, job_id)
+    assert (measured["errors"], measured["data"]) == ({"rmse_f": 0.25}, ["dataset:copper@1/md"])
+    after = client.get(f"/api/v1/jobs/{job_id}").json()
+    assert after["test_on"] == []
+    events = client.get(f"/api/v1/jobs/{job_id}/events").json()
+    assert [event["data"]["job"] for event in events if event["kind"] == "measured"] == [test["id"]]
+
+
+def test_data_can_be_named_later_and_two_trainings_are_compared_on_them(client, train, upkeep, worker):
+    first, second = train(1), train(2)
+    for job_id, error in ((first, 0.3), (second, None)):
+        answer = client.put(f"/api/v1/jobs/{job_id}/test-on", json={"data": [HELD_OUT]})
+        assert answer.json()["test_on"] == ["dataset:copper@1/md"], answer.text
+        assert upkeep() == 1
+        assert measured_of(client, first, second) == [], "not both have been measured"
+        finish(worker, measured_of(client, job_id)[0]["job"], rmse_f=error)
+    (pair,) = measured_of(client, first, second)
+    assert [pair[side]["errors"]["rmse_f"] for side in ("left", "right")] == [0.3, None]
+    other = client.post(
+        "/api/v1/jobs",
+        json={"kind": "test", "config": {"models": [f"job:{first}"], "data": [HELD_OUT], "numb_test": 2}},
+    )
+    finish(worker, other.json()["id"], rmse_f=9.9)
+    assert len(measured_of(client, first, second)) == 1, "fewer frames are other data"
+
+
+def test_what_could_not_be_measured_is_refused_before_the_training(client, config, copper):
+    wrong = ["dataset:silver", "/data/x", "dataset:copper/ice"]
+    answer = client.post("/api/v1/jobs", json={"config": config, "test_on": wrong})
+    found = {problem["pointer"]: problem["code"] for problem in answer.json()["problems"]}
+    codes = ("unknown-dataset", "data-not-a-dataset", "unknown-system")
+    assert found == {f"/test_on/{index}": code for index, code in enumerate(codes)}
+
+
+def test_later_as_well(client, train, submit):
+    job_id = train(1)
+    answer = client.put(f"/api/v1/jobs/{job_id}/test-on", json={"data": ["dataset:silver"]})
+    assert (answer.status_code, answer.json()["pointer"]) == (422, "/data/0")
+    test = client.post(
+        "/api/v1/jobs", json={"kind": "test", "config": {"models": [f"job:{job_id}"], "data": [HELD_OUT]}}
+    )
+    answer = client.put(f"/api/v1/jobs/{test.json()['id']}/test-on", json={"data": []})
+    assert (answer.status_code, answer.json()["code"]) == (409, "no-training")
+    assert client.put("/api/v1/jobs/999/test-on", json={"data": []}).status_code == 404
+
+
+def test_a_model_that_is_gone_is_told_and_not_tried_again(client, app, train, upkeep):
+    job_id = train(1, test_on=[HELD_OUT])
+    (file,) = (
+        file
+        for file in client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()[0]["files"]
+        if file["role"] == "checkpoint"
+    )
+    app.state.blobs.remove(file["sha256"])
+    assert (upkeep(), upkeep()) == (0, 0)
+    warnings = [event for event in client.get(f"/api/v1/jobs/{job_id}/events").json() if event["kind"] == "warning"]
+    assert "not measured on dataset:copper@1/md" in warnings[-1]["message"]
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["test_on"] == []
+
+
+def test_the_same_freeze_again_is_answered_by_the_first(client, app, worker, copper):
+    register(app, "one", b"weights of one", engine="deepmd")
+    inspect(app, worker, engine="deepmd")
+    body = {"kind": "freeze", "config": {"models": ["one"]}, "on_existing": "reuse"}
+    first, again = (client.post("/api/v1/jobs", json=body) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200), first.text
+    assert again.json()["id"] == first.json()["id"]
+    assert again.json()["weight_check"]["decision"] == "reuse"
+    anew = client.post("/api/v1/jobs", json=body | {"on_existing": "new"})
+    assert (anew.status_code, anew.json()["id"] != first.json()["id"]) == (201, True)
+    client.post(f"/api/v1/jobs/{anew.json()['id']}/cancel")
+    assert client.post("/api/v1/jobs", json=body).json()["id"] == first.json()["id"], "a cancelled one is no answer"
+    refused = client.post("/api/v1/jobs", json=body | {"on_existing": "resume"})
+    assert (refused.status_code, refused.json()["pointer"]) == (422, "/on_existing")
