@@ -27,11 +27,42 @@ NO_DISK = 2 * 2**30
 IMPORT_TIMEOUT_S = 180
 
 _PROBE = """
-import json, torch, deepmd
-import deepmd.pt
+import json, torch
+{imports}
 devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-print("PROBE" + json.dumps([deepmd.__version__, torch.__version__, torch.version.cuda, devices]))
+print("PROBE" + json.dumps([{version}, torch.__version__, torch.version.cuda, devices]))
 """
+
+TELLING = {
+    "server": ("fastapi",),
+    "worker": ("nvidia-ml-py",),
+    "deepmd": ("deepmd-kit", "torch"),
+    "minimind": ("transformers", "torch"),
+}
+"""By extra: the packages that are all there only where somebody wanted it."""
+
+
+@dataclass(frozen=True)
+class Half:
+    """The torch half of an engine: what its trainers import first."""
+
+    extra: str
+    name: str
+    library: str
+    imports: str
+    version: str
+
+
+HALVES = (
+    Half("deepmd", "deepmd.pt", "deepmd-kit", "import deepmd.pt", "deepmd.__version__"),
+    Half(
+        "minimind",
+        "transformers",
+        "transformers",
+        "import transformers, transformers.models.qwen3.modeling_qwen3, tokenizers, safetensors.torch",
+        "transformers.__version__",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +102,11 @@ def show(checks: list[Check]) -> None:
 def report() -> Iterator[Check]:
     """Make every check that makes sense with what is installed."""
     yield check_python()
-    extras = {name: check_extra(name) for name in ("server", "worker", "deepmd")}
+    extras = {name: check_extra(name) for name in TELLING}
     yield from extras.values()
-    if extras["deepmd"].status != "none":
-        yield from check_deepmd()
+    probed = [probe(half) for half in HALVES if extras[half.extra].status != "none"]
+    yield from (check for check, _ in probed)
+    yield from [_check_cuda(*seen) for _, seen in probed if seen is not None][:1]
     if extras["worker"].status != "none":
         yield check_gpu()
     if extras["server"].status == "ok":
@@ -120,8 +152,8 @@ def check_extra(extra: str) -> Check:
 
 
 def _is_chosen(extra: str, versions: dict[str, str | None]) -> bool:
-    """Return whether somebody wanted the extra: its telling package is there (others come with other extras, too)."""
-    return versions.get({"server": "fastapi", "worker": "nvidia-ml-py", "deepmd": "torch"}[extra]) is not None
+    """Return whether somebody wanted the extra: its telling packages are there (others come with other extras, too)."""
+    return all(versions.get(package) is not None for package in TELLING[extra])
 
 
 def _parsed(line: str) -> tuple[str, str]:
@@ -145,23 +177,24 @@ def _fits(version: str | None, spec: str) -> bool:
     return version is None or SpecifierSet(spec).contains(version, prereleases=True)
 
 
-def check_deepmd() -> Iterator[Check]:
-    """Import the torch half of deepmd-kit for real, in a process of its own."""
-    command = [sys.executable, "-c", _PROBE]
+def probe(half: Half) -> tuple[Check, tuple[str | None, int] | None]:
+    """Import the torch half of an engine for real, in a process of its own.
+
+    Return also the CUDA that torch was built for and how many GPUs it sees; None when the import fails.
+    """
+    command = [sys.executable, "-c", _PROBE.format(imports=half.imports, version=half.version)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
-        yield Check("deepmd.pt", "fail", f"import takes more than {IMPORT_TIMEOUT_S} s", "Look at disk and memory.")
-        return
+        words = f"import takes more than {IMPORT_TIMEOUT_S} s"
+        return Check(half.name, "fail", words, "Look at disk and memory."), None
     answer = next((line[5:] for line in done.stdout.splitlines() if line.startswith("PROBE")), None)
     if done.returncode or answer is None:
         reason = done.stderr.strip().splitlines()[-1:] or [f"the import ended with status {done.returncode}"]
-        remedy = "DeePMD-kit's wheel needs exactly the torch it was built with: uv pip install -c constraints.txt 'cairn[deepmd]'"
-        yield Check("deepmd.pt", "fail", reason[0], remedy)
-        return
-    deepmd, torch, cuda, devices = json.loads(answer)
-    yield Check("deepmd.pt", "ok", f"deepmd-kit {deepmd} imports with torch {torch}")
-    yield _check_cuda(cuda, devices)
+        remedy = f"It needs exactly this torch: uv pip install -c constraints.txt 'cairn[{half.extra}]'"
+        return Check(half.name, "fail", reason[0], remedy), None
+    version, torch, cuda, devices = json.loads(answer)
+    return Check(half.name, "ok", f"{half.library} {version} imports with torch {torch}"), (cuda, devices)
 
 
 def _check_cuda(cuda: str | None, devices: int) -> Check:

@@ -5,7 +5,7 @@ WORKDIR /srv/cairn
 COPY constraints.txt pyproject.toml ./
 # torch's wheels bring CUDA; the host brings the driver.
 RUN pip install --no-cache-dir -c constraints.txt uv \
-    && uv pip install -c constraints.txt -r pyproject.toml --extra worker --extra deepmd
+    && uv pip install -c constraints.txt -r pyproject.toml --extra worker --extra deepmd --extra minimind
 COPY app/__init__.py app/__init__.py
 COPY app/wire app/wire
 COPY app/engines app/engines

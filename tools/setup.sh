@@ -86,8 +86,8 @@ find_chromium() {
 case "${1:-}" in
 venv) make_venv ;;
 packages)
-    say "packages (torch and DeePMD-kit are large)"
-    uv_install -e '.[server,worker,deepmd]'
+    say "packages (torch, DeePMD-kit and transformers are large)"
+    uv_install -e '.[server,worker,deepmd,minimind]'
     ;;
 dev)
     say "test and lint tools"
