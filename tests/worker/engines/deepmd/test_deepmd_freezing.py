@@ -8,7 +8,7 @@ import pytest
 import torch
 from deepmd.calculator import DP
 
-from tests.worker.engines.deepmd.deepmd_runs import metrics_of
+from tests.worker.engines.runs import metrics_of
 from worker.engines.deepmd import freezing
 
 pytestmark = [

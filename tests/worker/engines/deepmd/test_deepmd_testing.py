@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.io import read
 
-from tests.worker.engines.deepmd.deepmd_runs import metrics_of
+from tests.worker.engines.runs import metrics_of
 
 pytestmark = [
     pytest.mark.deepmd,
