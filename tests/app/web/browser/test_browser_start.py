@@ -162,7 +162,7 @@ def test_the_editor_invites_to_what_the_mode_needs(page: Page, put: Typist) -> N
     expect(page.get_by_label("Fitting net")).to_be_hidden()
     expect(page.locator("#mode-resume")).to_be_visible()
     page.get_by_label("scratch").check(force=True)
-    expect(invitation).to_contain_text("Paste a configuration here: input.json")
+    expect(invitation).to_contain_text("Paste a stub.json here")
     expect(page.get_by_label("Base", exact=True)).to_be_hidden()
     expect(page.locator("#check")).to_contain_text("Paste a configuration")
 
