@@ -65,7 +65,13 @@ def seed_all(sessions: sessionmaker[Session], settings: Settings) -> Seeded:
         add_models(session, store)
 
     def prepared(name: str, **options: Any) -> tuple[Prepared, submission.SubmitRequest]:
-        document = {"engine": "deepmd", "config": config(options.pop("comment", "")), "name": name, "seed": 42, **options}
+        document = {
+            "engine": "deepmd",
+            "config": config(options.pop("comment", "")),
+            "name": name,
+            "seed": 42,
+            **options,
+        }
         request = submission.SubmitRequest(document=document, digest=digest_of(name), key=None)
         return prepare(sessions, at_once, store, JobSubmit.model_validate(document)), request
 
