@@ -21,8 +21,11 @@ WORDS = {
     "devi/f": MetricWords(title="Force deviation", unit="eV/Å"),
     "devi/v": MetricWords(title="Virial deviation", unit="eV/atom"),
     "devi/e": MetricWords(title="Energy deviation", unit="eV/atom"),
+    "energy_difference": MetricWords(title="Energy, frozen against checkpoint", unit="eV", short="Energy apart"),
+    "force_difference": MetricWords(title="Forces, frozen against checkpoint", unit="eV/Å", short="Forces apart"),
+    "tensors": MetricWords(title="Tensors that are equal", short="Equal tensors"),
 }
-"""Of a training, and of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
+"""Of a training, of a frozen model, and of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
 
 _TERMS = {
     "rmse_e": ("start_pref_e", "limit_pref_e"),
