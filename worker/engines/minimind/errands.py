@@ -40,6 +40,7 @@ def inspect(path: Path, file_name: str) -> BaseFacts:
         config=found.config,
         seed=found.seed,
         seeds=found.seeds,
+        ranks=found.ranks,
         warnings=list(found.notices),
     )
 
