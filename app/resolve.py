@@ -53,7 +53,7 @@ def resolve(
         seed=root_seed,
         seeds=answer.seeds,
         total_steps=answer.total_steps,
-        warnings=[*below("/config", answer.warnings), *_larger_steps(ranks)],
+        warnings=[*_of_base(base), *below("/config", answer.warnings), *_larger_steps(ranks)],
     )
 
 
@@ -106,6 +106,15 @@ def _start_problems(start: Start, engine: Engine, base: Base | None) -> Iterator
         message = f"{base.name} is a model of {base.facts.engine}, but the submission is for {engine.name}"
         hint = f"Choose a base of {engine.name}, or engine: {base.facts.engine}."
         yield Problem(code="wrong-engine", message=message, pointer=_OF_BASE, hint=hint)
+
+
+def _of_base(base: Base | None) -> Iterator[Notice]:
+    """Yield what the owner of a job should know of how the tensors of its base were named."""
+    if base is None:
+        return
+    for notice in base.facts.warnings:
+        if notice.code == "unwrapped":
+            yield notice.model_copy(update={"message": f"{base.name}: {notice.message}", "pointer": _OF_BASE})
 
 
 _TAKES_NO = {

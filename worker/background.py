@@ -28,6 +28,8 @@ class Background:
             self._pending.popleft().result()
 
     def __enter__(self) -> Self:
+        # The thread is there before it is needed: begun without memory it never comes up, and who begins it waits for ever.
+        self._thread.submit(int).result()
         return self
 
     def __exit__(

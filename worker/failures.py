@@ -12,6 +12,12 @@ _DETAIL_CHARS = 8000
 _NOT_DETERMINISTIC = re.compile(r"^(\S+) does not have a deterministic implementation")
 """How torch refuses an operation under `torch.use_deterministic_algorithms` (aten/src/ATen/Context.cpp)."""
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "_ALLOC_FAILED")
+"""What allocators say: CUDA's, torch's on the host, the operating system's, C++'s; cuBLAS and cuDNN in their status."""
+
+_WANTED = re.compile(r"tried to allocate (\d+) bytes")
+"""How torch says on the host what it wanted; on a GPU it says it in GiB itself."""
+
 
 class TrainingFailure(Exception):
     """An end that the trainer understands: its class, what happened and what to do."""
@@ -33,11 +39,10 @@ def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause
     if isinstance(error, OSError) and is_disk_full(error):
         message = f"No space left for {error.filename or 'the run directory'} while in phase {phase!r}."
         return Cause(
-            failure="disk-full", message=message, step=step, hint="Free disk space on the worker, then resume."
+            failure="disk-full", message=message, step=step, hint="Free disk space on the worker, then retry the job."
         )
     if is_out_of_memory(error):
-        hint = "Lower the batch size or use a worker with more memory."
-        return Cause(failure="out-of-memory", message=_first_line(error), step=step, hint=hint, detail=_detail(error))
+        return _out_of_memory(error, phase, step)
     if operation := _NOT_DETERMINISTIC.match(str(error)):
         message = f"The operation {operation[1]} has no deterministic implementation, which level strict asks for."
         hint = "Submit it with `determinism: seeded`, or without the part of the model that needs this operation."
@@ -52,6 +57,20 @@ def cause_of(error: BaseException, phase: str, step: int | None = None) -> Cause
     )
 
 
+def _out_of_memory(error: BaseException, phase: str, step: int | None) -> Cause:
+    """Return the cause of a failed allocation. Before there is a batch, a smaller one would not help."""
+    less = "the model's layers or their number" if phase == "model" else "the batch size"
+    wanted = _WANTED.search(str(error))
+    size = f" It wanted {int(wanted[1]) / (1 << 30):.1f} GiB at once." if wanted else ""
+    return Cause(
+        failure="out-of-memory",
+        message=f"Out of memory in phase {phase}.{size} {_first_line(error)}",
+        step=step,
+        hint=f"Lower {less}, or use a worker with more memory.",
+        detail=_detail(error),
+    )
+
+
 def is_disk_full(error: OSError) -> bool:
     """Tell whether there is no room left: full disk or quota."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -62,8 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)
-    words = ("out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc")
-    return isinstance(error, RuntimeError | OSError) and any(word in text for word in words)
+    return isinstance(error, RuntimeError | OSError) and any(word in text for word in _NO_MEMORY)
 
 
 def _class_by_phase(error: BaseException, phase: str) -> str:

@@ -22,7 +22,10 @@ from worker.ranks import ALONE, PeerLost, Ranks
 from worker.rundir import Result, RunDir, RunSpec, write_json
 from worker.spool import NonFiniteLoss
 
-_HINT_NON_FINITE = "The last checkpoint is good. Look at the labels of the data and at the learning rate, then resume."
+_HINT_NON_FINITE = (
+    "Checkpoints before that step are good. Look at the data and at the learning rate; a training with another one is a new "
+    "job (`cairn clone JOB --set …`), which may start from such a checkpoint (`--base job:JOB`)."
+)
 
 
 def main(rundir: str | os.PathLike[str]) -> int:

@@ -64,7 +64,7 @@ def disk_full(where: str, step: int | None = None) -> Cause:
         failure="disk-full",
         message=f"The worker's disk is full ({where}).",
         step=step,
-        hint="Free space there, or lower CAIRN_CACHE_BYTES; then resume the job: its last checkpoint is good.",
+        hint="Free space there, or lower CAIRN_CACHE_BYTES; then retry the job: its last checkpoint is good.",
     )
 
 

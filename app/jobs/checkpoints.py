@@ -46,7 +46,8 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     session.flush()
     retention.warn_unmeasured(session, job, checkpoint)
     size = sum(file.size for file in sent.files)
-    message = f"checkpoint of step {sent.step}, {len(sent.files)} files, {size / 1e6:.1f} MB, verified"
+    files = "1 file" if len(sent.files) == 1 else f"{len(sent.files)} files"
+    message = f"checkpoint of step {sent.step}, {files}, {size / 1e6:.1f} MB, verified"
     data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint, "generators": sent.generators}
     tell(session, job.id, "checkpoint", message, attempt=attempt.number, data=data)
     touch(session, job.id)

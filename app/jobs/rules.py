@@ -134,7 +134,7 @@ def try_again(ending: Ending) -> Verdict:
     """Killed or lost: back to the queue, after a pause that doubles."""
     pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (ending.fruitless - 1))
     cause = _cause(ending)
-    message = f"{cause.message}; queued again, next try in {pause_s:.0f} s"
+    message = f"{cause.message.rstrip('.')}; queued again, next try in {pause_s:.0f} s"
     return Verdict(_attempt_state(ending), "queued", message, cause, pause_s)
 
 

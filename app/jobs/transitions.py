@@ -317,7 +317,7 @@ def resume(session: Session, job_id: int, *, reason: str) -> None:
     """
     job = _locked(session, job_id)
     if job.state == "paused":
-        _go_on(session, job, "resumed", f"resumed: {reason}")
+        _go_on(session, job, "resumed", f"queued again: {reason}")
     elif job.state == "stopping" and job.stop_for != "pause":
         raise refusals.being_cancelled(job)
     elif job.state == "stopping":

@@ -50,7 +50,7 @@ def decide(identity: str, policy: OnExisting | None, twins: Sequence[Twin]) -> W
         twins={twin.job: twin.state for twin in twins},
         checkpoints=[file for twin in twins for file in twin.files],
         decision="scratch",
-        summary="No other job trains the same: from the start.",
+        summary="No other job trains the same.",
     )
     standing = _standing(twins)
     best = _best(twins)

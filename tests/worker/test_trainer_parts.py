@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 from worker import rng
+from worker.background import Background
 from worker.checkpoint import fingerprint
 from worker.failures import TrainingFailure, cause_of
 
@@ -86,6 +88,11 @@ def test_a_fingerprint_tells_name_dtype_shape_and_every_bit():
         (OSError(errno.ENOSPC, "No space left on device", "x.pt"), "training", "disk-full"),
         (MemoryError(), "training", "out-of-memory"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "statistics", "out-of-memory"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "training",
+            "out-of-memory",
+        ),
         (FileNotFoundError(2, "No such file", "type.raw"), "data", "data"),
         (ValueError("unsupported batch size rule"), "model", "configuration"),
         (RuntimeError("mat1 and mat2 shapes"), "training", "library"),
@@ -97,6 +104,21 @@ def test_every_exception_has_a_cause(error, phase, failure):
     assert cause.failure == failure
     assert cause.step == 7
     assert cause.message
+
+
+def test_what_torch_says_without_memory_is_understood():
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    cause = cause_of(refused.value, "model")
+    assert cause.failure == "out-of-memory"
+    assert cause.message.startswith("Out of memory in phase model. It wanted 1073741824.0 GiB at once. RuntimeError:")
+    assert "layers" in cause.hint
+    assert "batch size" in cause_of(refused.value, "training", 7).hint
+
+
+def test_the_writing_thread_is_there_before_it_is_needed():
+    with Background():
+        assert any(thread.name.startswith("writer") for thread in threading.enumerate())
 
 
 def test_a_child_dies_with_its_parent():

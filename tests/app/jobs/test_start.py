@@ -107,6 +107,15 @@ def test_a_pinned_base_stays_when_a_newer_version_comes(client, app, worker, wat
     assert [show(client, job)["base"] for job in (first, second, third)] == ["water@1", "water@2", "water@1"]
 
 
+def test_a_job_says_when_the_names_of_its_base_were_unwrapped(client, app, worker):
+    register(app)
+    found = "Its tensors were saved inside the wrapper of torch.compile, as `_orig_mod.`"
+    inspect(app, worker, warnings=[{"code": "unwrapped", "message": found}, {"code": "no-library", "message": "old"}])
+    [notice] = show(client, checking_job(client))["warnings"]
+    assert (notice["code"], notice["pointer"]) == ("unwrapped", "/start/base")
+    assert notice["message"] == f"water@1: {found}"
+
+
 def test_a_submission_waits_for_the_list_of_tensors(client, app, settings, worker, water):
     settings.plan_wait_s = 20.0
     answers = []

@@ -57,7 +57,7 @@ def test_the_table(row) -> None:
 @pytest.mark.parametrize(
     ("policy", "twins", "words"),
     [
-        (None, [], "No other job trains the same: from the start."),
+        (None, [], "No other job trains the same."),
         (
             None,
             [Twin(17, "failed", 4200, 9000, 2, files=(file(17, 4000, "sha256 differs"), file(17, 3000)))],

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from tests.worker.engines.deepmd.deepmd_runs import make_config
 from tests.worker.engines.runs import manifest_of, metrics_of
@@ -86,13 +87,14 @@ def test_overlapping_atoms_are_a_data_failure(runs, tmp_path):
 
 
 def test_running_out_of_memory_names_the_batch(runs, monkeypatch):
-    def no_memory(*_, **__):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
+    def greedy(*_, **__):
+        return torch.empty(1 << 60, dtype=torch.uint8)
 
-    monkeypatch.setattr("deepmd.pt.train.wrapper.ModelWrapper.forward", no_memory)
+    monkeypatch.setattr("deepmd.pt.train.wrapper.ModelWrapper.forward", greedy)
     cause = _train(runs.make(make_config())).cause
     assert cause.failure == "out-of-memory"
     assert "frames × " in cause.message
+    assert "1152921504606846976 bytes" in cause.message
     assert "batch_size" in cause.hint
 
 
