@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -73,6 +73,18 @@ class Doorbell:
     def close(self) -> None:
         """Close the connections to the broker."""
         self._celery.close()
+
+
+def count_messages(redis_url: str, queues: Sequence[str]) -> dict[str, int]:
+    """Return how many messages wait in each of these queues; nothing when the broker is away."""
+    timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": CONNECT_TIMEOUT_S}
+    try:
+        with Redis.from_url(redis_url, **timeouts) as redis, redis.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                pipeline.llen(queue)
+            return dict(zip(queues, pipeline.execute(), strict=True))
+    except RedisError:
+        return {}
 
 
 def celery_url(redis_url: str) -> str:

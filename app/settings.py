@@ -53,7 +53,9 @@ class Settings(BaseSettings):
         default=5.0,
         description="Seconds a submission waits for a worker to inspect its base and to list its model's tensors.",
     )
-    reconcile_s: float = Field(default=5.0, description="Seconds between runs of reaper and reconciler.")
+    reconcile_s: float = Field(
+        default=5.0, description="Seconds between runs of reaper and reconciler: never over a sixth of a lease."
+    )
     max_attempts: int = Field(
         default=5, description="Killed or lost executions in a row, without a newer checkpoint, that fail a job."
     )

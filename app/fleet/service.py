@@ -2,14 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound
-from app.jobs import queueing
 from app.settings import Settings
 from app.tables import Attempt, Job, Worker
 from app.tables.base import now
@@ -92,28 +90,6 @@ def set_drain(session: Session, worker_id: str, drain: bool, settings: Settings)
 def is_alive(worker: Worker, settings: Settings) -> bool:
     """Return whether a worker was heard of within a lease."""
     return worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What the workers of an engine that have a free slot could take."""
-
-    slots: int = 0
-    """Free ones of all of them."""
-    largest: int = 0
-    """Slots of the largest job that one of them could take, if it had nothing else."""
-
-
-def openings(session: Session, settings: Settings) -> dict[str, Opening]:
-    """Return, by engine, what the workers that are alive could start now."""
-    found: dict[str, Opening] = defaultdict(Opening)
-    for worker in session.scalars(select(Worker).where(Worker.drain.is_(False))):
-        free = worker.slots - worker.busy_slots
-        if is_alive(worker, settings) and free > 0:
-            for engine in worker.engines:
-                known = found[engine]
-                found[engine] = Opening(known.slots + free, max(known.largest, queueing.capacity(worker)))
-    return dict(found)
 
 
 def listed(session: Session, settings: Settings) -> list[WorkerView]:

@@ -131,10 +131,13 @@ def worker_had_to_go(ending: Ending) -> Verdict | None:
 
 
 def try_again(ending: Ending) -> Verdict:
-    """Killed or lost: back to the queue, after a pause that doubles."""
-    pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (ending.fruitless - 1))
+    """Killed: back to the queue, after a pause that doubles. Lost: at once, for a whole lease was a pause already."""
     cause = _cause(ending)
-    message = f"{cause.message.rstrip('.')}; queued again, next try in {pause_s:.0f} s"
+    again = f"{cause.message.rstrip('.')}; queued again"
+    if ending.outcome == "lost":
+        return Verdict("lost", "queued", again, cause)
+    pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (ending.fruitless - 1))
+    message = f"{again}, next try in {pause_s:.0f} s"
     return Verdict(_attempt_state(ending), "queued", message, cause, pause_s)
 
 

@@ -40,6 +40,17 @@ def messages(redis_url):
 
 
 @pytest.fixture
+def count(redis_url):
+    """Count the messages."""
+
+    def count() -> int:
+        with redis.Redis.from_url(redis_url) as connection:
+            return connection.llen("cairn.deepmd")
+
+    return count
+
+
+@pytest.fixture
 def reconcile(app, client, settings):
     return lambda: upkeep.reconcile(app.state.sessions, settings)
 
@@ -59,33 +70,44 @@ def test_a_submission_rings_once(submit, messages, reconcile):
     assert reconcile() == 0
 
 
-def test_a_lost_message_is_rung_again_when_a_worker_is_free(app, submit, worker, messages, reconcile):
+def test_a_lost_message_is_rung_again_and_only_once(app, submit, messages, reconcile):
     job_id = submit()["id"]
     assert messages() == [(job_id, 1)]
-    change(app, rung_at=long_ago())
-    assert reconcile() == 1
+    assert reconcile() == 0, "whoever took it may be about to claim the job"
+    for _ in range(3):  # with nobody there to answer
+        change(app, rung_at=long_ago())
+        reconcile()
     assert messages() == [(job_id, 1)]
-    assert reconcile() == 0
 
 
-def test_nobody_is_rung_for_while_all_are_busy_or_gone(app, submit, worker, messages, reconcile):
-    submit()
-    messages()
+def test_while_every_message_is_there_none_is_sent_again(app, submit, count, reconcile):
+    for _ in range(3):
+        submit()
     change(app, rung_at=long_ago())
-    worker.presence(busy=2)
     assert reconcile() == 0
-    worker.presence(busy=0)
-    with transaction(app.state.sessions) as session:
-        session.execute(update(Worker).values(last_seen_at=long_ago()))
-    assert reconcile() == 0
+    assert count() == 3
 
 
-def test_the_most_urgent_are_rung_for_the_free_slots(app, submit, worker, messages, reconcile):
+def test_of_many_lost_messages_the_most_urgent_are_sent_first_and_no_more_than_a_batch(
+    app, submit, messages, reconcile, monkeypatch
+):
+    monkeypatch.setattr(upkeep, "BATCH", 2)
     ids = [submit(priority=priority)["id"] for priority in (0, 5, 0, 9)]
     messages()
     change(app, rung_at=long_ago())
     assert reconcile() == 2
+    assert reconcile() == 0, "nobody has answered yet"
     assert messages() == [(ids[3], 1), (ids[1], 1)]
+    assert reconcile() == 2
+    assert messages() == [(ids[0], 1), (ids[2], 1)]
+
+
+def test_jobs_of_several_slots_have_messages_of_their_own(app, submit, messages, reconcile):
+    small, large = submit()["id"], submit(resources={"gpus": 2})["id"]
+    messages("cairn.deepmd.slots-2")
+    change(app, rung_at=long_ago())
+    assert reconcile() == 1
+    assert (messages(), messages("cairn.deepmd.slots-2")) == ([(small, 1)], [(large, 1)])
 
 
 def test_a_pause_is_waited_for(app, submit, worker, messages, reconcile):

@@ -61,15 +61,6 @@ def test_a_worker_waits_for_slots_only_as_long_as_the_job_does(client, app, subm
     assert not worker.reserves(job)
 
 
-def test_jobs_that_no_worker_can_take_are_not_rung_for(app, submit, worker, settings) -> None:
-    submit(resources=FOUR)
-    fitting = submit(resources=TWO)["id"]
-    with transaction(app.state.sessions) as session:
-        session.execute(update(Job).values(rung_at=now() - timedelta(minutes=5)))
-        session.execute(update(Job).where(Job.id == fitting).values(priority=-1))
-    assert upkeep.reconcile(app.state.sessions, settings) == 1
-
-
 def test_the_number_of_ranks_is_part_of_what_a_training_is(submit) -> None:
     """A step of two batches gives other bits; the same submission with one is the training that it always was."""
     one, two = submit(seed=1, on_existing="new"), submit(seed=1, resources=TWO, on_existing="new")

@@ -64,7 +64,7 @@ ENDING = Ending(
 def test_the_rules(changes, attempt: str, job: str) -> None:
     verdict = decide(replace(ENDING, **changes))
     assert (verdict.attempt, verdict.job) == (attempt, job)
-    assert bool(verdict.pause_s) == (job == "queued" and verdict.cause is not None)
+    assert bool(verdict.pause_s) == (job == "queued" and verdict.cause is not None and attempt != "lost")
 
 
 def test_a_pause_says_what_was_not_saved() -> None:
