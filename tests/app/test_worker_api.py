@@ -86,7 +86,7 @@ def test_a_more_urgent_job_goes_first_whoever_is_rung_for(app, submit, worker, m
     rung = []
     monkeypatch.setattr(app.state.doorbell, "ring", lambda *ring: rung.append(ring))
     assert worker.claim(first).claim["job_id"] == urgent
-    assert rung == [("deepmd", first, 1)]  # its own message was used up
+    assert rung == [("deepmd", first, 1, 1)]  # its own message was used up
     assert worker.try_claim(urgent).status_code == 409
     assert worker.claim(first).claim["job_id"] == first
     assert worker.claim(later).claim["job_id"] == later
