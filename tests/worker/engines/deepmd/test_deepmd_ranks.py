@@ -18,6 +18,7 @@ from tests.worker.engines.runs import (
     metrics_of,
     newest_checkpoint,
 )
+from worker.engines.deepmd import errands
 from worker.rundir import Result
 
 pytestmark = pytest.mark.deepmd
@@ -72,6 +73,8 @@ def test_one_rank_speaks_for_all(pair):
     assert any(line.startswith("[rank 1] ") and "phase: model" in line for line in lines)
     assert {"torch", "torch of rank 1"} <= manifest_of(pair, 8).generators.keys()
     assert checkpoint_of(pair, 8)["cairn"]["ranks"]["count"] == 2
+    [file] = newest_checkpoint(pair).glob("*.pt")
+    assert errands.inspect(file, file.name).ranks == 2
 
 
 def test_a_rank_that_is_killed_ends_all_and_the_rest_is_the_same_training(runs, pair):
