@@ -11,7 +11,7 @@ ARGS ?=
 # One test process per core, but never more than four: each may start a trainer of its own.
 WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
 
-.PHONY: demo up test test-long test-faults lint format assets bench clean distclean
+.PHONY: demo demo-minimind up test test-long test-faults lint format assets bench clean distclean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -19,6 +19,9 @@ help: ## Show what there is
 
 demo: $(RUN) assets ## Train a copper potential from nothing, and serve (ARGS=--exit ends it)
 	@$(BIN)/cairn demo $(ARGS)
+
+demo-minimind: $(RUN) assets ## Pretrain a small language model from nothing, teach it to answer, and serve
+	@$(BIN)/cairn demo --engine minimind $(ARGS)
 
 up: $(RUN) assets ## Start Cairn on this machine
 	@$(BIN)/cairn up $(ARGS)

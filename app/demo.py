@@ -48,12 +48,17 @@ class DemoError(Exception):
 
 def demo(*, data_dir: Path, port: int | None, steps: int | None, leave: bool) -> int:
     """Run the demo, then serve until Ctrl-C unless told to leave. Return the exit code."""
+    return in_house(lambda house: run(house, steps), data_dir=data_dir, port=port, leave=leave)
+
+
+def in_house(show: Callable[[House], None], *, data_dir: Path, port: int | None, leave: bool) -> int:
+    """Start Cairn, show something, then serve until Ctrl-C unless told to leave. Return the exit code."""
     try:
         plan = command.make_plan(data_dir=data_dir, port=_port(port))
         with command.signalled() as stop, opened(plan, command.say) as house:
             # A signal ends the demo at once while it trains: the job stays, and goes on at the next start.
             stop.keeper = house.keeper
-            run(house, steps)
+            show(house)
             stop.breaks_off = False
             if not leave:
                 command.greet(house)
@@ -95,31 +100,33 @@ def run(house: House, steps: int | None) -> None:
         job, systems = train(api, house, steps)
         fallen = fall(api, job)
         folder = house.plan.settings.data_dir / "models" / f"job-{job.id}"
-        checkpoint = _step("checkpoint downloaded, SHA-256 verified", lambda: download(api, job.id, folder))
-    frozen = _step("frozen with stock `dp --pt freeze`", lambda: freeze(checkpoint, folder))
-    errors = _step("tested with stock `dp --pt test`", lambda: test(frozen, sorted(systems.glob(HELD_OUT)), folder))
+        checkpoint = step("checkpoint downloaded, SHA-256 verified", lambda: download(api, job.id, folder))
+    frozen = step("frozen with stock `dp --pt freeze`", lambda: freeze(checkpoint, folder))
+    errors = step("tested with stock `dp --pt test`", lambda: test(frozen, sorted(systems.glob(HELD_OUT)), folder))
     report(errors, fallen, checkpoint, frozen)
 
 
 def train(api: Api, house: House, steps: int | None) -> tuple[JobDetail, Path]:
     """Make the data, register it, submit the example and watch it to its end; return the job and the systems."""
     systems = house.plan.settings.data_dir / "copper"
-    _step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
-    reference = _step("dataset registered", lambda: register(api, systems))
+    step("copper data (EMT potential: MD at four temperatures, strained cells)", lambda: generate(systems))
+    reference = step("dataset registered", lambda: register(api, systems))
     job = submit(api, steps)
-    console.print(f"  job {job.id} {_standing(job)}: {job.progress.total_steps} steps on {reference}\n")
+    console.print(f"  job {job.id} {standing(job)}: {job.progress.total_steps} steps on {reference}\n")
     job = watching.watch_job(api, job.id, footer=f"Dashboard  {escape(house.login_link())}")
     watching.finish(job, as_json=False)
     return job, systems
 
 
-def _standing(job: JobDetail) -> str:
+def standing(job: JobDetail) -> str:
+    """Return what became of a submission."""
     if job.state == "completed":
         return "has trained this already"
     return f"goes on from step {job.progress.step}" if job.progress.step else "submitted"
 
 
-def _step(what: str, do: Callable[[], T]) -> T:
+def step(what: str, do: Callable[[], T]) -> T:
+    """Do something, and say that it is done and how long it took."""
     started = time.monotonic()
     with console.status(what):
         result = do()
@@ -129,7 +136,7 @@ def _step(what: str, do: Callable[[], T]) -> T:
 
 def generate(systems: Path) -> None:
     """Make the example's systems, unless the same script and versions have made them before."""
-    _run([sys.executable, str(EXAMPLE / "generate.py"), str(systems)], systems.parent)
+    run_program([sys.executable, str(EXAMPLE / "generate.py"), str(systems)], systems.parent)
 
 
 def register(api: Api, systems: Path) -> str:
@@ -160,7 +167,7 @@ def download(api: Api, job_id: int, folder: Path) -> Path:
 def freeze(checkpoint: Path, folder: Path) -> Path:
     """Freeze a checkpoint with stock DeePMD-kit."""
     frozen = folder / "frozen_model.pth"
-    _run([_dp(), "--pt", "freeze", "-c", checkpoint.name, "-o", frozen.name], folder)
+    run_program([_dp(), "--pt", "freeze", "-c", checkpoint.name, "-o", frozen.name], folder)
     return frozen
 
 
@@ -168,7 +175,7 @@ def test(model: Path, systems: list[Path], folder: Path) -> dict[str, Errors]:
     """Test a model with stock DeePMD-kit on every frame of the systems; return the errors by system."""
     listing = folder / "held-out.txt"
     listing.write_text("".join(f"{system}\n" for system in systems))
-    printed = _run([_dp(), "--pt", "test", "-m", model.name, "-f", listing.name, "-n", "0"], folder)
+    printed = run_program([_dp(), "--pt", "test", "-m", model.name, "-f", listing.name, "-n", "0"], folder)
     return parse_test(printed)
 
 
@@ -220,7 +227,7 @@ def _dp() -> str:
     return str(Path(sys.executable).with_name("dp"))
 
 
-def _run(command_line: list[str], directory: Path) -> str:
+def run_program(command_line: list[str], directory: Path) -> str:
     """Run a program and return what it printed.
 
     Raises:

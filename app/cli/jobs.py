@@ -236,7 +236,7 @@ def download(
     step: Annotated[int | None, typer.Option(min=0, help="Of this step [default: the newest].")] = None,
     output: Output = None,
     all_files: Annotated[
-        bool, typer.Option("--all-files", help="Also the files that only Cairn needs to resume.")
+        bool, typer.Option("--all-files", help="Also its files beside the engine's own: exports for other programs.")
     ] = False,
     force: Force = False,
     json: Json = False,

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,10 +36,13 @@ def demo(
     data_dir: Annotated[Path, typer.Option(help="Data directory of the demo.")] = Path(".demo"),
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port [default: 8765, or a free one].")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Train so many steps instead of the example's.")] = None,
+    engine: Annotated[
+        Literal["deepmd", "minimind"], typer.Option(help="Copper by DeePMD-kit, or a language model as MiniMind's.")
+    ] = "deepmd",
     exit_: Annotated[bool, typer.Option("--exit", help="End after the table instead of serving on.")] = False,
 ) -> None:
-    """Train a copper potential from nothing: data, job, checkpoint, errors."""
-    module = _import("app.demo", "demo", "server,worker,deepmd")
+    """Train a model from nothing: data, job, checkpoint, how good it is."""
+    module = _import("app.demo" if engine == "deepmd" else "app.demo_minimind", "demo", f"server,worker,{engine}")
     raise typer.Exit(module.demo(data_dir=data_dir, port=port, steps=steps, leave=exit_))
 
 
