@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, SupportsFloat
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat
 
 from app.wire.models import BaseFacts, Inventory
-from worker.ranks import Ranks
 from worker.rundir import RunSpec
+
+if TYPE_CHECKING:
+    from worker.ranks import Ranks  # has torch, which only a trainer may import
 
 
 class Context(Protocol):
@@ -14,7 +16,7 @@ class Context(Protocol):
 
     root: Path
     """The run directory."""
-    ranks: Ranks
+    ranks: "Ranks"
     """The processes that train together; connected once the trainer is made."""
 
     def phase(self, name: str) -> None:
