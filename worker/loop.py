@@ -78,14 +78,15 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
     return Result(outcome="completed" if how is None else "stopped", step=progress.step)
 
 
-def follow(trainer: EngineTrainer, ranks: Ranks, progress: Progress) -> Result:
+def follow(trainer: EngineTrainer, outlet: RunContext, progress: Progress) -> Result:
     """Train as the main rank decides, and hand over what its checkpoints hold of this one."""
-    while (word := ranks.decide()) != "end":
+    outlet.phase("training")
+    while (word := outlet.ranks.decide()) != "end":
         if word == "step":
+            trainer.train_step(progress.step + 1)
             progress.step += 1
-            trainer.train_step(progress.step)
         else:
-            ranks.gather(_part(trainer))
+            outlet.ranks.gather(_part(trainer))
     return Result(outcome="completed", step=progress.step)
 
 
@@ -133,8 +134,10 @@ def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwit
                     background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
         finally:
             spool.drain()
+    if how is None and task.total_steps == 0:
+        outlet.known(progress.step)
     outlet.status(progress.step, meter.steps_per_s(progress.step))
-    assert how is not None or progress.step == task.total_steps, f"{progress.step} steps, not {task.total_steps}"
+    assert how is not None or task.total_steps in (0, progress.step), f"{progress.step} steps, not {task.total_steps}"
     return Result(outcome="completed" if how is None else "stopped", step=progress.step)
 
 

@@ -74,7 +74,7 @@ def train(directory: RunDir, stop: StopSwitch, ranks: Ranks = ALONE) -> Result:
             return work(_prepare_task(spec, directory, outlet), outlet, directory, stop, progress)
         trainer = _prepare(spec, directory, outlet, progress)
         if not ranks.is_main:
-            return follow(trainer, ranks, progress)
+            return follow(trainer, outlet, progress)
         return run(trainer, outlet, directory, stop, progress)
     except PeerLost:
         raise
