@@ -19,7 +19,7 @@ def main() -> None:
     for question in given.question:
         chat = [{"role": "user", "content": question}]
         asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-        answer = model.generate(**asked, max_new_tokens=40, do_sample=False)[0, asked["input_ids"].shape[1] :]
+        answer = model.generate(**asked, max_new_tokens=80, do_sample=False)[0, asked["input_ids"].shape[1] :]
         print(tokenizer.decode(answer, skip_special_tokens=True))
 
 
