@@ -74,7 +74,7 @@ def _joined(files: Sequence[Path]) -> tuple[bytes, int]:
         try:
             table = pa.ipc.open_stream(path.read_bytes()).read_all()
             follows = not tables or table["step"][0].as_py() > tables[-1]["step"][-1].as_py()
-        except (pa.ArrowException, LookupError):
+        except (pa.ArrowException, LookupError, OSError):
             break
         if not follows:
             break

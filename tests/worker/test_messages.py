@@ -59,6 +59,17 @@ def test_what_cannot_be_read_goes_by_itself(tmp_path: Path, broken: int) -> None
     assert message.more
 
 
+def test_what_is_no_file_does_not_hold_up_what_was_spooled_before_it(tmp_path: Path) -> None:
+    """Checkpoints count once the metrics before them have arrived."""
+    files = [spool(tmp_path, number, [number], loss=[0.1]) for number in range(2)]
+    (tmp_path / "999999.arrow").mkdir()
+    message = gather([*files, tmp_path / "999999.arrow"])
+    assert message is not None
+    assert (message.files, message.more) == (files, True)
+    with pytest.raises(IsADirectoryError):
+        gather([tmp_path / "999999.arrow"])
+
+
 def test_a_message_is_no_larger_than_it_must(tmp_path: Path) -> None:
     many = list(range(BYTES_AT_ONCE // 16 + 1))
     files = [
