@@ -24,11 +24,13 @@ def register(app: Celery, runtime: Runtime) -> None:
 def answer_doorbell(runtime: Runtime, job_id: int, attempt: int, slots: int) -> None:
     """Claim the job and see its attempt through; do nothing when it is not to be had."""
     still_waits = partial(runtime.should_wait, job_id, attempt)
-    with runtime.slots.take(runtime.shutdown.requested, slots, still_waits) as slot:
-        claim = runtime.claim(job_id, attempt, slots) if slot is not None else None
-        if claim is None or slot is None:
-            return
-        runtime.slots.trim(slot, claim.ranks)  # a more urgent job may take fewer
-        with runtime.supervising(claim.attempt_id):
-            supervise(runtime, claim, slot)
-    runtime.on_free_slot()
+    try:
+        with runtime.slots.take(runtime.shutdown.requested, slots, still_waits) as slot:
+            claim = runtime.claim(job_id, attempt, slots) if slot is not None else None
+            if claim is None or slot is None:
+                return
+            runtime.slots.trim(slot, claim.ranks)  # a more urgent job may take fewer
+            with runtime.supervising(claim.attempt_id):
+                supervise(runtime, claim, slot)
+    finally:
+        runtime.on_free_slot()  # also after a message that was about nothing: the next one may be about something

@@ -120,7 +120,11 @@ def _never_rung(session: Session) -> list[int]:
 
 
 def _unanswered(session: Session, settings: Settings) -> list[int]:
-    """Return the most urgent jobs that were rung a while ago, as many as there are fewer messages than jobs that wait."""
+    """Return jobs that were rung a while ago, as many as there are fewer messages than jobs that wait.
+
+    Those rung longest ago come first, for the others may still have their messages. Which one is urgent is looked at when
+    a worker claims.
+    """
     waiting = session.execute(select(Job.engine, Job.gpus, func.count()).where(*_due()).group_by(Job.engine, Job.gpus))
     jobs = {(engine, slots): count for engine, slots, count in waiting}
     messages = count_messages(settings.effective_redis_url, [queue_name(*kind) for kind in jobs])
@@ -129,7 +133,7 @@ def _unanswered(session: Session, settings: Settings) -> list[int]:
         missing = min(count, BATCH) - messages.get(queue_name(engine, slots), BATCH)
         if missing > 0:
             statement = select(Job.id).where(*_due(), Job.engine == engine, Job.gpus == slots, _long_ago(settings))
-            found += session.scalars(statement.order_by(Job.priority.desc(), Job.id).limit(missing))
+            found += session.scalars(statement.order_by(Job.rung_at, Job.id).limit(missing))
     return found
 
 

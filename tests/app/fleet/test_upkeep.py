@@ -88,18 +88,27 @@ def test_while_every_message_is_there_none_is_sent_again(app, submit, count, rec
     assert count() == 3
 
 
-def test_of_many_lost_messages_the_most_urgent_are_sent_first_and_no_more_than_a_batch(
-    app, submit, messages, reconcile, monkeypatch
+def test_of_many_lost_messages_no_more_than_a_batch_waits_and_none_twice(
+    app, submit, messages, reconcile, redis_url, monkeypatch
 ):
     monkeypatch.setattr(upkeep, "BATCH", 2)
-    ids = [submit(priority=priority)["id"] for priority in (0, 5, 0, 9)]
+    ids = [submit()["id"] for _ in range(4)]
     messages()
-    change(app, rung_at=long_ago())
+    for age_s, job_id in zip((400, 300, 200, 100), ids, strict=True):
+        ring_ago(app, job_id, age_s)
     assert reconcile() == 2
     assert reconcile() == 0, "nobody has answered yet"
-    assert messages() == [(ids[3], 1), (ids[1], 1)]
-    assert reconcile() == 2
-    assert messages() == [(ids[0], 1), (ids[2], 1)]
+    ring_ago(app, ids[0], 60)
+    ring_ago(app, ids[1], 60)
+    with redis.Redis.from_url(redis_url) as connection:
+        connection.rpop("cairn.deepmd")  # one is answered; the other's message still waits, for long
+    assert reconcile() == 1
+    assert messages() == [(ids[1], 1), (ids[2], 1)]
+
+
+def ring_ago(app, job_id: int, seconds: float) -> None:
+    with transaction(app.state.sessions) as session:
+        session.execute(update(Job).where(Job.id == job_id).values(rung_at=now() - timedelta(seconds=seconds)))
 
 
 def test_jobs_of_several_slots_have_messages_of_their_own(app, submit, messages, reconcile):
