@@ -21,7 +21,8 @@ _SORTED_AT_ONCE = 1024
 def end_to_end(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[Piece]:
     """Yield rows of documents one after the other; what does not fit goes on in the next row, as one of its own.
 
-    Only the last row has padding.
+    Only the last row has padding. A row without a token to learn is left out, as a batch of such rows alone has no loss: the
+    last row, when it holds one token, and others where rows are of two or three.
     """
     row = _Row(row_length, pad)
     for tokens, flags in pieces:
@@ -29,9 +30,10 @@ def end_to_end(pieces: Iterable[Piece], row_length: int, pad: int) -> Iterator[P
         while done < len(tokens):
             done += row.put(tokens[done:], flags[done:])
             if not row.room:
-                yield row.filled()
+                if row.teaches:
+                    yield row.filled()
                 row = _Row(row_length, pad)
-    if row.room < row_length:
+    if row.teaches:
         yield row.filled()
 
 
@@ -83,6 +85,11 @@ class _Row:
         self._flags[start] = START
         self.room -= count
         return count
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is a token to learn in it."""
+        return bool((self._flags & COUNTS).any())
 
     def filled(self) -> Piece:
         """Return the row; its padding is a document of its own."""

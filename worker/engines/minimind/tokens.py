@@ -41,7 +41,8 @@ class Counts:
     @property
     def padding(self) -> float:
         """Share of the rows that no document fills."""
-        return 1.0 - self.tokens / (self.rows * self.row_length) if self.rows else 0.0
+        # A last token that has a row to itself is in none: see `packing.end_to_end`.
+        return max(0.0, 1.0 - self.tokens / (self.rows * self.row_length)) if self.rows else 0.0
 
 
 def make(

@@ -53,6 +53,14 @@ def test_texts_are_packed_end_to_end_and_lose_nothing(tokenizer, data_root, tmp_
     assert (targets == shifted).all()
 
 
+def test_a_row_without_a_token_to_learn_is_left_out(tokenizer, tmp_path):
+    """A batch of nothing else would have no loss: NaN, which ends a training."""
+    length = len(tokenizer.encode(["the cat"])[0].ids) + 1
+    rows, counts = made(["the cat"], tokenizer, "pretrain", tmp_path, length=length)
+    assert (rows.count, counts.rows, counts.padding) == (1, 1, 0.0)
+    assert (rows.take([0])[2] >= 0).sum() == length - 1
+
+
 def test_conversations_stay_whole_and_only_answers_are_learned(tokenizer, data_root, tmp_path):
     found = [document for document, _ in corpus.locate(["dataset:s@1"], "sft", data_root).documents()]
     rows, counts = made(found, tokenizer, "sft", tmp_path, length=160)
