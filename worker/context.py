@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,19 @@ from worker.ranks import ALONE, Ranks
 from worker.rundir import RunDir, Status, write_atomically, write_json
 
 
+class Stopped(Exception):
+    """The job is to end before its first step, for nothing of it is there yet that could be saved."""
+
+
 class RunContext:
     """The Context of a real run. Paths of `rundir.RunDir`."""
 
-    def __init__(self, run: RunDir, ranks: Ranks = ALONE) -> None:
+    def __init__(self, run: RunDir, ranks: Ranks = ALONE, stop_wanted: Callable[[], Any] = lambda: None) -> None:
         self.root = run.root
         self.ranks = ranks
         self.current_phase = "starting"
         self._run = run
+        self._stop_wanted = stop_wanted
         self._step = self._total_steps = 0
 
     def phase(self, name: str) -> None:
@@ -37,6 +42,11 @@ class RunContext:
         self._step = step
         status = Status(phase=self.current_phase, step=step, total_steps=self._total_steps, steps_per_s=steps_per_s)
         write_json(self._run.status, status, durable=False)
+
+    def heed_stop(self) -> None:
+        """Raise Stopped when the job is to end."""
+        if self._stop_wanted():
+            raise Stopped
 
     def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
         """Put something on the job's timeline."""

@@ -118,7 +118,10 @@ def _become(
 
 
 def _watch(ranks: Sequence[_Process], stop: StopSwitch) -> _Process | None:
-    """Pass output and orders on until all have ended well, or one has not: that one is returned."""
+    """Pass output and orders on until all have ended well, or one has not: that one is returned.
+
+    Who goes on a while after the main rank has ended waits for it in vain: it was stopped while it prepared what all need.
+    """
     told, patience = False, float("inf")
     while True:
         _pass_on(ranks, POLL_S)
@@ -128,11 +131,12 @@ def _watch(ranks: Sequence[_Process], stop: StopSwitch) -> _Process | None:
             _signal(ranks[0], signal.SIGTERM)
         failed = [rank for rank in ranks if rank.code not in (None, 0)]
         causes = [rank for rank in failed if rank.code != _ECHO]
-        if failed and patience == float("inf"):
+        if (failed or ranks[0].code == 0) and patience == float("inf"):
             patience = time.monotonic() + ECHO_S
-        if causes or (failed and time.monotonic() > patience):
+        is_late = time.monotonic() > patience
+        if causes or (failed and is_late):
             return (causes or failed)[0]
-        if all(rank.code is not None for rank in ranks):
+        if is_late or all(rank.code is not None for rank in ranks):
             return failed[0] if failed else None
 
 

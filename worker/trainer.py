@@ -12,7 +12,7 @@ from typing import Any
 
 from app.engines import registry
 from worker import determinism, environment
-from worker.context import FollowerContext, RunContext
+from worker.context import FollowerContext, RunContext, Stopped
 from worker.engines.base import EngineTask, EngineTrainer
 from worker.failures import TrainingFailure, cause_of
 from worker.launcher import launch
@@ -66,7 +66,7 @@ def train(directory: RunDir, stop: StopSwitch, ranks: Ranks = ALONE) -> Result:
 
     Raises PeerLost when another rank is gone, whose end says why.
     """
-    outlet = RunContext(directory, ranks) if ranks.is_main else FollowerContext(directory, ranks)
+    outlet = RunContext(directory, ranks, stop.wanted) if ranks.is_main else FollowerContext(directory, ranks)
     progress = Progress(step=0, saved=0)
     try:
         spec = directory.read_spec()
@@ -78,6 +78,8 @@ def train(directory: RunDir, stop: StopSwitch, ranks: Ranks = ALONE) -> Result:
         return run(trainer, outlet, directory, stop, progress)
     except PeerLost:
         raise
+    except Stopped:
+        return Result(outcome="stopped", step=progress.step or directory.read_spec().resume_step or 0)
     except NonFiniteLoss as error:
         failure = TrainingFailure("non-finite", str(error), step=error.step, hint=_HINT_NON_FINITE)
         return _failed(failure, outlet, error.step)
@@ -120,6 +122,10 @@ def _record(directory: RunDir, level: dict[str, Any], ranks: Ranks) -> None:
 
 def _count(trainer: EngineTrainer, spec: RunSpec, outlet: RunContext) -> None:
     """Say how many steps there are. What was known before, from the config or another execution, still has to hold."""
+    done = spec.resume_step or 0
+    if trainer.total_steps < done:
+        message = f"The data make {trainer.total_steps} steps, and the checkpoint has done {done}: nothing is left."
+        raise TrainingFailure("configuration", message, hint="Ask for more steps; they count from the very beginning.")
     if spec.total_steps not in (0, trainer.total_steps):
         message = f"The data make {trainer.total_steps} steps here, but the job has {spec.total_steps}."
         hint = "Another version of a library may read them otherwise: compare what the job's executions ran on."

@@ -22,6 +22,12 @@ class Context(Protocol):
     def phase(self, name: str) -> None:
         """Say what happens now: `data`, `statistics`, `model`, `training` and so on."""
 
+    def heed_stop(self) -> None:
+        """Do not return when the job is to end: for work of minutes before the first step, which is then done again.
+
+        Costs one look at the file system.
+        """
+
     def event(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
         """Put something on the job's timeline."""
 

@@ -81,6 +81,9 @@ class Quiet:
     def phase(self, name):
         pass
 
+    def heed_stop(self):
+        pass
+
     def event(self, kind, message, data=None):
         pass
 

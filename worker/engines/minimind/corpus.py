@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ Document = str | list[Message]
 """A text (stage pretrain), or the messages of a conversation (stage sft)."""
 
 TOKENIZER = "tokenizer.json"
+_LINES_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Corpus:
 
     files: Sequence[Path]
     stage: str
+    heed: Callable[[], None] = lambda: None
+    """Called every few hundred lines; what it raises ends the reading."""
 
     @property
     def size(self) -> int:
@@ -39,13 +42,15 @@ class Corpus:
         for path in self.files:
             with path.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
+                    if number % _LINES_AT_ONCE == 1:
+                        self.heed()
                     if line.strip():
                         yield _document(line, self.stage, f"{path.name}, line {number}"), len(line)
 
 
-def locate(refs: Sequence[str], stage: str, data_root: Path) -> Corpus:
+def locate(refs: Sequence[str], stage: str, data_root: Path, heed: Callable[[], None] = lambda: None) -> Corpus:
     """Return what resolved references stand for: a file, or all `.jsonl` files of a dataset in the order of their names."""
-    return Corpus([path for text in refs for path in _files(text, data_root)], stage)
+    return Corpus([path for text in refs for path in _files(text, data_root)], stage, heed)
 
 
 def tokenizer_files(text: str, data_root: Path) -> tuple[str, Json]:

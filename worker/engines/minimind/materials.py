@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.engines import registry
+from app.engines.minimind.tokenizer import BOS, EOS
 from worker.engines.base import Context, RefusedFile
 from worker.engines.minimind import corpus, tokens, weights
 from worker.engines.minimind import tokenizer as tokenizers
@@ -20,6 +21,11 @@ TOKENIZER, TOKENS, VALIDATION = "tokenizer", "tokens", "validation_tokens"
 """Artifact kinds, named by `app.engines.minimind.naming.artifact_keys`. The first is a tokenizer.json, the others Arrow files."""
 
 Documents = Iterator[tuple[Document, int]]
+
+_NO_ANSWERS = (
+    f"An answer is what the tokenizer's chat template writes between {BOS}assistant and {EOS}: with another template none is "
+    "found. Answers behind the first training.max_seq_len tokens of a conversation are cut off."
+)
 
 
 def base(spec: RunSpec, run: RunDir) -> Weights | None:
@@ -64,7 +70,7 @@ def _trained(spec: RunSpec, context: Context, run: RunDir) -> Tokenizer:
     if path is not None:
         found, how = Tokenizer(path.read_text(encoding="utf-8"), {}), "loaded"
     else:
-        documents, wanted = _training_corpus(spec, run), int(spec.config["model"]["vocab_size"])
+        documents, wanted = _training_corpus(spec, context, run), int(spec.config["model"]["vocab_size"])
         found, how = tokenizers.train(documents, wanted), "trained"
         if key:
             context.keep(TOKENIZER, key, found.json.encode())
@@ -82,20 +88,21 @@ def rows(spec: RunSpec, context: Context, run: RunDir, tokenizer: Tokenizer) -> 
     context.phase("tokens")
     data = spec.config["data"]
     fraction = float(data["validation_fraction"])
-    trained = _training_corpus(spec, run)
-    held_out = corpus.locate(data["validation"], spec.config["stage"], run.data)
+    trained = _training_corpus(spec, context, run)
+    held_out = corpus.locate(data["validation"], spec.config["stage"], run.data, context.heed_stop)
     wanted = {TOKENS: _chosen(trained, fraction, is_held_out=False)}
     if data["validation"] or fraction:
         wanted[VALIDATION] = _all_held_out(held_out, trained, fraction)
     sizes = {TOKENS: trained.size, VALIDATION: held_out.size + (trained.size if fraction else 0)}
     found = {kind: _rows(kind, documents, sizes[kind], spec, context, tokenizer) for kind, documents in wanted.items()}
     if not found[TOKENS].count:
-        raise TrainingFailure("data", "The training data hold no token to learn.", hint="Look at data.train.")
+        hint = _NO_ANSWERS if spec.config["stage"] == "sft" else "Look at data.train."
+        raise TrainingFailure("data", "The training data hold no token to learn.", hint=hint)
     return found[TOKENS], found.get(VALIDATION)
 
 
-def _training_corpus(spec: RunSpec, run: RunDir) -> Corpus:
-    return corpus.locate(spec.config["data"]["train"], spec.config["stage"], run.data)
+def _training_corpus(spec: RunSpec, context: Context, run: RunDir) -> Corpus:
+    return corpus.locate(spec.config["data"]["train"], spec.config["stage"], run.data, context.heed_stop)
 
 
 def _chosen(documents: Corpus, fraction: float, *, is_held_out: bool) -> Documents:

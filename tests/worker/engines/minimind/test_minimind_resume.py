@@ -8,7 +8,9 @@ import pytest
 from tests.worker.engines import accidents
 from tests.worker.engines.minimind.minimind_runs import MIXTURE, make_config, resolved
 from tests.worker.engines.runs import assert_repeats, events_of, manifest_of, metrics_of, newest_checkpoint
+from worker.loop import StopSwitch
 from worker.rundir import Result
+from worker.trainer import train
 
 CASES = {
     "pretrain": make_config(),
@@ -61,6 +63,23 @@ def test_a_paused_training_goes_on_with_the_same_bits(runs, straight):
     assert Result.model_validate_json(run.result.read_bytes()).outcome == "stopped"
     rest = runs.finish(config, resume_from=run.checkpoints / "step-5")
     assert_repeats(rest, straight, after=5)
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_stop_is_heeded_before_documents_have_become_tokens(runs, straight, step):
+    saved = straight.checkpoints / f"step-{step}" if step else None
+    run = runs.make(resolved(make_config()), resume_from=saved)
+    run.stop.write_text("checkpoint")
+    result = train(run, StopSwitch(run.stop))
+    assert (result.outcome, result.step) == ("stopped", step)
+    assert list(run.artifacts_out.iterdir()) == []
+
+
+def test_a_training_shorter_than_its_checkpoint_is_refused(runs, straight):
+    """Only the data tell that there would be a single step."""
+    config = resolved(make_config(max_steps=None, epochs=1, batch_size=500))
+    cause = runs.fail(runs.make(config, resume_from=straight.checkpoints / "step-4", artifacts_from=straight))
+    assert cause.message == "The data make 1 steps, and the checkpoint has done 4: nothing is left."
 
 
 def test_global_generators_decide_nothing(runs, straight):
