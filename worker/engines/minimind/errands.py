@@ -76,7 +76,7 @@ def _tokenizer(found: Weights) -> Json:
     own = found.tokenizer
     if own is None:
         return None
-    return {"digest": own.digest, "vocab_size": own.size, "has_chat_template": bool(own.config.get("chat_template"))}
+    return {"digest": own.digest, "vocab_size": own.size, "has_chat_template": own.can_converse}
 
 
 def _describe(section: Mapping[str, Json]) -> str:

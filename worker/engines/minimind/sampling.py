@@ -27,7 +27,8 @@ def say(model: PreTrainedModel, tokenizer: Tokenizer, stage: str, prompt: str, t
 def _asked(tokenizer: Tokenizer, stage: str, prompt: str) -> list[int]:
     if stage == "pretrain":
         before = [] if tokenizer.bos is None else [tokenizer.bos]
-        return [*before, *tokenizer.encode([prompt])[0].ids]
+        # Something has to stand before the first token: without a prompt and a token that begins, the one that ends.
+        return [*before, *tokenizer.encode([prompt])[0].ids] or [tokenizer.eos or 0]
     text = tokenizer.render([{"role": "user", "content": prompt}], asks=True)
     ids: list[int] = tokenizer.encode([text])[0].ids
     return ids

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import tokenizers
+from jinja2 import TemplateError
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -76,6 +77,12 @@ class Tokenizer:
         found = self._special("pad_token", PAD)
         return found if found is not None else 0
 
+    @property
+    def can_converse(self) -> bool:
+        """Whether conversations can be written with it: by a template of its own, or by ChatML, which needs two tokens."""
+        has_tokens = all(self.core.token_to_id(token) is not None for token in (BOS, EOS))
+        return has_tokens or isinstance(self.config.get("chat_template"), str)
+
     def _special(self, key: str, usual: str) -> int | None:
         named = self.config.get(key, usual)
         text = named.get("content") if isinstance(named, dict) else named
@@ -86,7 +93,13 @@ class Tokenizer:
         """Return a conversation as text; `asks`: up to where the assistant shall speak."""
         told = [{key: _parsed(value) if key in _JSON else value for key, value in one.items()} for one in messages]
         tools = next((one["tools"] for one in told if one.get("tools")), None)
-        text = self._chat.apply_chat_template(told, tools=tools, tokenize=False, add_generation_prompt=asks)
+        try:
+            text = self._chat.apply_chat_template(told, tools=tools, tokenize=False, add_generation_prompt=asks)
+        except (TemplateError, TypeError) as error:
+            shown = json.dumps(told, ensure_ascii=False)[:200]
+            message = f"The tokenizer's chat template does not take a conversation: {error}. It begins {shown}"
+            hint = "Leave such conversations out, or use a tokenizer with another chat_template."
+            raise TrainingFailure("data", message, hint=hint) from error
         assert isinstance(text, str)
         return text
 

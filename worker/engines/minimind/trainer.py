@@ -48,6 +48,7 @@ class MinimindTrainer:
         self.total_steps = self._training["max_steps"] or -(
             -self._training["epochs"] * self._order.per_epoch // self._ranks.count
         )
+        self._check_warmup()
         self.checkpoint_every = spec.checkpoints.every_steps or int(self._training["save_interval"])
         self._asks = bool(self._training["sample"]["max_new_tokens"])
         measures = self._asks or (self._held_out is not None and self._held_out.count > 0)
@@ -175,6 +176,13 @@ class MinimindTrainer:
         now = time.perf_counter()
         took, self._last_step_at = now - self._last_step_at, now
         return rows * self._rows.row_length / took
+
+    def _check_warmup(self) -> None:
+        """Refuse a warm-up that never ends, where the number of steps was not known when the job was submitted."""
+        warmup = self._training["warmup_steps"]
+        if warmup >= self.total_steps:
+            message = f"training.warmup_steps is {warmup}, but the data make only {self.total_steps} steps."
+            raise TrainingFailure("configuration", message, hint="Warm up for less than the whole training.")
 
     def _say_precision(self) -> None:
         dtype = self._training["dtype"]

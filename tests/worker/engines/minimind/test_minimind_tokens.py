@@ -147,6 +147,22 @@ def test_a_template_of_its_own_is_used_with_tools_parsed(tokenizer):
     assert own.digest != tokenizer.digest
 
 
+def test_a_conversation_that_the_template_does_not_take_is_shown(tokenizer):
+    own = Tokenizer(tokenizer.json, {"chat_template": "{{ raise_exception('roles must alternate') }}"})
+    with pytest.raises(TrainingFailure, match=r"roles must alternate.*It begins .*the cat") as failed:
+        own.render([{"role": "user", "content": "the cat"}])
+    assert failed.value.cause.failure == "data"
+
+
+def test_two_tokens_or_a_template_make_conversations_possible(tokenizer):
+    assert tokenizer.can_converse
+    other = json.loads(tokenizer.json)
+    other["added_tokens"] = [token for token in other["added_tokens"] if token["content"] != BOS]
+    del other["model"]["vocab"][BOS]
+    assert not Tokenizer(json.dumps(other), {}).can_converse
+    assert Tokenizer(json.dumps(other), {"chat_template": "{{ messages[0].content }}"}).can_converse
+
+
 def test_a_tokenizer_without_an_end_is_refused(tokenizer):
     document = json.loads(tokenizer.json)
     document["added_tokens"] = [token for token in document["added_tokens"] if token["content"] != EOS]

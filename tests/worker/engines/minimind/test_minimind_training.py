@@ -1,14 +1,17 @@
 """What a MiniMind training does: windows of gradients, rates, losses, validation, and how it fails."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from app.engines.minimind.tokenizer import EOS
 from tests.worker.engines.minimind.minimind_runs import MIXTURE, make_config, resolved
-from tests.worker.engines.runs import checkpoint_of, events_of, metrics_of
-from worker.engines.minimind import model, names, optimisation, sampling, trainer
+from tests.worker.engines.runs import assert_same, checkpoint_of, events_of, metrics_of
+from worker.engines.minimind import model, names, optimisation, sampling, tokenizer, trainer
+from worker.engines.minimind.corpus import locate
 from worker.engines.minimind.optimisation import Optimisation
 from worker.engines.minimind.trainer import MinimindTrainer
 
@@ -144,6 +147,27 @@ def test_epochs_decide_the_steps_once_the_rows_are_known(runs):
     assert max(metrics_of(run)) == -(-made["data"]["rows"] // 16)
 
 
+def test_a_warm_up_that_only_the_data_show_to_be_too_long_is_refused(runs):
+    cause = runs.fail(runs.make(resolved(make_config(max_steps=None, epochs=1, batch_size=500, warmup_steps=2))))
+    assert (cause.failure, cause.message) == (
+        "configuration",
+        "training.warmup_steps is 2, but the data make only 1 steps.",
+    )
+
+
+def test_answers_in_another_template_are_missed_in_words(runs, data_root):
+    own = tokenizer.train(locate(["dataset:s@1"], "sft", data_root), 300)
+    folder = data_root / "other@1"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(own.json)
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    config = resolved(make_config("sft"))
+    cause = runs.fail(runs.make({**config, "tokenizer": {"source": "dataset:other@1", "digest": None}}))
+    assert (cause.failure, cause.message) == ("data", "The training data hold no token to learn.")
+    assert "between <|im_start|>assistant and <|im_end|>" in cause.hint
+
+
 def test_a_sample_is_what_the_weights_say_next(straight, data_root):
     events = events_of(straight, "sample")
     assert [event["data"]["step"] for event in events] == [1, 4, 8]
@@ -151,9 +175,6 @@ def test_a_sample_is_what_the_weights_say_next(straight, data_root):
 
 
 def test_an_answer_ends_where_the_model_ends_it(data_root):
-    from worker.engines.minimind import tokenizer
-    from worker.engines.minimind.corpus import locate
-
     own = tokenizer.train(locate(["dataset:s@1"], "sft", data_root), 300)
     section = resolved(make_config("sft"))["model"]
     built = model.build({**section, "tie_word_embeddings": False})
@@ -165,6 +186,8 @@ def test_an_answer_ends_where_the_model_ends_it(data_root):
         own.core.decode(ids, skip_special_tokens=False) == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     )
     assert sampling._asked(own, "pretrain", "hello")[0] == 1
+    without = tokenizer.Tokenizer(own.json, {"bos_token": "<none>", "eos_token": EOS})
+    assert sampling._asked(without, "pretrain", "") == [2], "something stands before the first token"
 
 
 def test_memory_that_is_too_small_is_told_with_the_batch_and_what_to_do(runs, monkeypatch):
