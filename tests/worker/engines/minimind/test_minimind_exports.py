@@ -139,6 +139,33 @@ def test_heads_of_older_models_are_assumed_and_said(tmp_path):
     assert "num_attention_heads = 8" in facts.warnings[0].message
 
 
+def test_a_directory_in_parts_of_another_precision_with_wide_heads_is_one_model(tmp_path):
+    """As large models are published: bfloat16, several files and their index, heads wider than hidden_size / heads."""
+    from transformers import Qwen3ForCausalLM
+
+    sizes = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 16}
+    section = resolved(make_config(model=sizes))["model"]
+    published = Qwen3ForCausalLM(model.configuration(section)).to(torch.bfloat16)
+    published.save_pretrained(tmp_path / "whole", max_shard_size="20KB")
+    parts = sorted((tmp_path / "whole").iterdir())
+    assert sum(path.suffix == ".safetensors" for path in parts) > 2
+
+    def packed(name, files):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path in files:
+                archive.write(path, f"whole/{path.name}")
+        return tmp_path / name
+
+    facts = errands.inspect(packed("all.zip", parts), "all.zip")
+    assert {key: facts.branches[0].model[key] for key in sizes} == sizes
+    assert {tensor.dtype for tensor in facts.tensors} == {"bfloat16"}
+    found = weights.read(tmp_path / "all.zip").tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in names.tensors(published).items())
+    lacking = [path for path in parts if not path.name.startswith("model-00002")]
+    with pytest.raises(RefusedFile, match=r"it lacks model\.layers"):
+        errands.inspect(packed("lacking.zip", lacking), "lacking.zip")
+
+
 def test_a_directory_is_also_read_from_a_tar_file_below_a_folder(made, tmp_path):
     _, _, root, _ = made["mixture"]
     with zipfile.ZipFile(root / "m-hf.zip") as archive, tarfile.open(tmp_path / "m.tgz", "w:gz") as tar:

@@ -136,6 +136,34 @@ def test_half_precision_keeps_full_precision_weights(monkeypatch):
         assert (ours.state()["scaler"] != {}) == (dtype == "float16")
 
 
+def test_the_scale_of_half_precision_goes_on_in_the_middle_of_a_window(monkeypatch, tmp_path):
+    """The first windows overflow and are skipped, so the scale is not the one that a new training begins with."""
+    monkeypatch.setattr(optimisation, "_autocast_dtype", lambda wanted, device: getattr(torch, wanted))
+    config = resolved(make_config(dtype="float16"))
+    whole, rest = _optimisation(config), _optimisation(config)
+    whole._scaler._init_scale = 2.0**22
+    for step in range(1, 10):
+        whole.accumulate(*_batch(seed=step))
+        if step % 2 == 0:
+            whole.apply(step, 10)
+        if step == 7:
+            torch.save({"model": names.tensors(whole.model), **whole.state()}, tmp_path / "7")
+    saved = torch.load(tmp_path / "7", weights_only=True)
+    assert saved["scaler"]["scale"] < 2.0**22
+    assert saved["scaler"]["scale"] != rest._scaler.get_scale()
+    with torch.no_grad():
+        for name, tensor in names.tensors(rest.model).items():
+            tensor.copy_(saved["model"][name])
+    rest.load(saved, saved["gradients"])
+    for step in (8, 9):
+        rest.accumulate(*_batch(seed=step))
+        if step == 8:
+            assert rest.apply(step, 10)["train/grad_norm"].isfinite()
+    assert_same(
+        {"model": names.tensors(rest.model), **rest.state()}, {"model": names.tensors(whole.model), **whole.state()}
+    )
+
+
 def test_a_cpu_says_that_it_trains_in_full_precision(straight):
     [event] = events_of(straight, "warning")
     assert event["message"] == "training.dtype bfloat16 is for GPUs: this worker has none, and trains in float32."
