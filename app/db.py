@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
+from weakref import WeakSet
 
 from fastapi import Depends, Request
 from sqlalchemy import Engine, create_engine, event
@@ -54,15 +55,23 @@ def _begin_immediate(connection: Any) -> None:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that queues for the write lock with the others of this process.
+    """A connection that queues for the write lock with the others of this process, and whose transactions end all reading.
 
-    Left to itself SQLite sleeps up to 100 ms between two looks at the lock, which meanwhile is free for nobody.
+    Left to itself SQLite sleeps up to 100 ms between two looks at the lock, which meanwhile is free for nobody. And it
+    keeps to what a query saw that was not read to its end, even after a rollback: an exception whose traceback knows the
+    result would leave the next user of the connection in the past, where it finds no new row and may not write.
     """
 
     def __init__(self, *arguments: Any, turn: threading.Lock, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._turn = turn
         self._has_turn = False
+        self._cursors = WeakSet[sqlite3.Cursor]()
+
+    def cursor(self, *arguments: Any) -> Any:
+        made = super().cursor(*arguments)
+        self._cursors.add(made)
+        return made
 
     def take_turn(self) -> bool:
         """Wait until no other connection of this process writes, and return whether that came about.
@@ -73,22 +82,29 @@ class _Connection(sqlite3.Connection):
         return self._has_turn
 
     def commit(self) -> None:
+        self._stop_reading()
         try:
             super().commit()
         finally:
             self._pass_on()
 
     def rollback(self) -> None:
+        self._stop_reading()
         try:
             super().rollback()
         finally:
             self._pass_on()
 
     def close(self) -> None:
+        self._stop_reading()  # or the transaction would be open as long as somebody knows a result
         super().close()
         self._has_turn, had_turn = False, self._has_turn
         if had_turn:
             self._turn.release()
+
+    def _stop_reading(self) -> None:
+        while self._cursors:
+            self._cursors.pop().close()
 
     def _pass_on(self) -> None:
         """End the turn, unless a failed commit has left the transaction open."""

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from app import db
-from app.db import transaction
+from app.db import reading, transaction
 from app.tables import Worker
 
 
@@ -63,3 +63,23 @@ def test_a_lock_that_is_never_given_back_is_an_error_and_the_next_writer_can(ses
         with pytest.raises(OperationalError, match="database is locked"):
             add_one(sessions)
     add_one(sessions)
+
+
+def fail_while_reading(sessions, how) -> None:
+    with how(sessions) as session:
+        result = session.execute(select(Worker.id))
+        raise ZeroDivisionError(result)
+
+
+@pytest.mark.parametrize("how", [reading, transaction])
+def test_who_fails_before_a_result_was_read_leaves_nobody_in_the_past(sessions, worker, how):
+    with transaction(sessions) as session:
+        session.add(Worker(id="another", name="w", host="w", engines={}, slots=0))
+    with pytest.raises(ZeroDivisionError) as failure:
+        fail_while_reading(sessions, how)
+    # The first one has the connection of the one that failed, so the writer has another one.
+    with reading(sessions), transaction(sessions) as session:
+        session.execute(update(Worker).values(slots=1))
+    with reading(sessions) as one, reading(sessions) as other:
+        assert [set(session.scalars(select(Worker.slots))) for session in (one, other)] == [{1}, {1}]
+    assert failure.value.args, "the result, of which nothing was ever read"
