@@ -82,6 +82,8 @@ def _in_short(summary: DatasetSummary) -> tuple[str, str]:
     if text := summary.text:
         what = "documents" if text.documents else "conversations"
         return f"text in {len(text.files)} files", f"{text.documents + text.conversations:,} {what}"
+    if summary.structures:
+        return f"{' '.join(summary.elements)} in structures without labels", f"{len(summary.structures):,} structures"
     if summary.tokenizer:
         return f"tokenizer ({summary.tokenizer.model})", f"{summary.tokenizer.vocab_size:,} tokens"
     return f"{' '.join(summary.elements)} in {len(summary.systems)} systems", f"{summary.frames:,} frames"
@@ -103,11 +105,14 @@ def _print_dataset(dataset: DatasetView) -> None:
     console.print(f"[bold]{dataset.ref}[/]  [dim]from {escape(dataset.source)}, {size(dataset.size)}[/]")
     for label, value in _facts(dataset):
         console.print(f"  [dim]{label:<10}[/]{escape(value)}")
-    parts = len(summary.systems) + len(summary.text.files if summary.text else ())
+    parts = len(summary.systems) + len(summary.structures) + len(summary.text.files if summary.text else ())
     if parts:
         console.print(_parts(summary))
     if parts > MOST_PARTS:
         console.print(f"and {parts - MOST_PARTS} more (--json shows all)")
+    for one in summary.structures[:MOST_PARTS]:
+        for finding in one.findings:
+            console.print(f"[yellow bold]{escape(one.name)}[/] {escape(finding.message)}")
     for warning in dataset.warnings:
         console.print(f"[yellow bold]warning[/] {escape(warning)}")
 
@@ -118,6 +123,11 @@ def _parts(summary: DatasetSummary) -> Table:
         rows = table("file", "form", "lines", "characters", "size", right=("lines", "characters", "size"))
         for file in summary.text.files[:MOST_PARTS]:
             rows.add_row(escape(file.name), file.form, f"{file.entries:,}", f"{file.characters:,}", size(file.size))
+        return rows
+    if summary.structures:
+        rows = table("structure", "formula", "atoms", "periodic", "fixed atoms", right=("atoms", "fixed atoms"))
+        for one in summary.structures[:MOST_PARTS]:
+            rows.add_row(escape(one.name), one.formula, str(one.atoms), "yes" if one.periodic else "no", str(one.fixed))
         return rows
     rows = table("system", "atoms", "frames", "labels", right=("atoms", "frames"))
     for system in summary.systems[:MOST_PARTS]:

@@ -20,6 +20,9 @@ def add(
     type_map: Annotated[
         str | None, typer.Option(help="Elements, for systems without type_map.raw: O,H.", metavar="ELEMENTS")
     ] = None,
+    structures: Annotated[
+        bool, typer.Option("--structures", help="Structures to relax, without labels, in files that ASE reads.")
+    ] = False,
     on_server: Annotated[
         bool, typer.Option("--on-server", help="PATH is a directory on the server, below one of its dataset roots.")
     ] = False,
@@ -29,7 +32,8 @@ def add(
     """Add a dataset: upload a file or directory, or register one that the server sees."""
     from app.cli import data
 
-    fields = given(name=name, type_map=type_map, engine=engine)
+    form = "structures" if structures else None
+    fields = given(name=name, type_map=type_map, engine=engine, form=form)
     data.add(path, fields, on_server=on_server, as_json=json)
 
 

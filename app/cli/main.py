@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from app.cli import account, control, datasets, evaluating, groups, jobs, keeping, local, models, repeating, workers
+from app.cli import (
+    account,
+    control,
+    datasets,
+    evaluating,
+    groups,
+    jobs,
+    keeping,
+    local,
+    models,
+    relaxation,
+    repeating,
+    workers,
+)
 from app.cli.failures import Failure
 
 Command = Callable[..., None]
@@ -40,6 +53,7 @@ def build() -> typer.Typer:
         epilog=EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",  # brackets in help are meant: `[default: 0.05]`, `dataset:NAME[@VERSION][/SYSTEM]`
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
@@ -66,6 +80,7 @@ def build() -> typer.Typer:
             evaluating.test,
             evaluating.freeze,
             evaluating.model_devi,
+            relaxation.relax,
         ),
         "Server": (workers.workers, keeping.verify, keeping.gc, account.dashboard, account.login, account.whoami),
         "On this machine": (

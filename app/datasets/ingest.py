@@ -53,23 +53,28 @@ def pack_upload(
     path: Path,
     file_name: str,
     type_map: Sequence[str] | None = None,
+    form: str = "",
 ) -> Packed:
     """Check an uploaded file as an engine's data, convert it where needed, and store it in canonical form.
 
     `path` must lie in the store's scratch directory. `type_map` names the elements of systems that have no
-    type_map.raw. Slow: minutes for large data, so never call it inside a transaction.
+    type_map.raw; `form` is one of `DataWords.asked_for`. Slow: minutes for large data, so never call it inside a transaction.
 
     Raises:
-        Invalid: everything that is wrong with the data, each problem naming the archive's member, file, frame or atom.
+        Invalid: the engine has no such form; everything that is wrong with the data, each problem naming the archive's member, file, frame or atom.
         TooLarge: it is larger than accepted once unpacked.
         DiskFull: there is no room for it.
     """
+    if form and form not in engine.data_words.asked_for:
+        there_are = ", ".join(engine.data_words.asked_for) or "none: leave it out"
+        message = f"{engine.name} has no data of form {form!r}"
+        raise Invalid([Problem(code="unknown-form", message=message, pointer="/form", hint=f"There is: {there_are}.")])
     with _workplace(store) as work:
         name = safe_name(file_name)
         source = Path(work) / "source" / name
         source.parent.mkdir()
         os.link(path, source)
-        return _run(settings, store, engine, Path(work), source, name, type_map)
+        return _run(settings, store, engine, Path(work), source, name, type_map, form)
 
 
 def pack_directory(
@@ -120,6 +125,7 @@ def _run(
     source: Path,
     file_name: str,
     type_map: Sequence[str] | None,
+    form: str = "",
 ) -> Packed:
     # Everything lies twice on the disk for a while: unpacked, and packed in canonical form.
     room = (shutil.disk_usage(work).free - DISK_RESERVE_BYTES) // 2
@@ -132,6 +138,7 @@ def _run(
         take_in=engine.intake,
         remedy=engine.data_words.remedy,
         type_map=list(type_map) if type_map else None,
+        form=form,
         max_bytes=max(0, min(settings.max_dataset_bytes, room)),
         max_members=MAX_MEMBERS,
         memory_bytes=settings.intake_memory_bytes,

@@ -21,7 +21,10 @@ from app.wire.problems import Problem
 
 router = APIRouter(prefix="/api/v1/datasets", tags=["datasets"], dependencies=[Depends(user)], route_class=StrictRoute)
 
-_BODY = body_schema(type_map={"type": "string", "description": "Elements, for systems without type_map.raw: `O,H`."})
+_BODY = body_schema(
+    type_map={"type": "string", "description": "Elements, for systems without type_map.raw: `O,H`."},
+    form={"type": "string", "description": "`structures`: structures to relax, without labels, in any file ASE reads."},
+)
 
 
 async def _upload(request: Request, store: Blobs) -> AsyncIterator[Upload]:
@@ -54,6 +57,7 @@ def upload_dataset(
         file_name=upload.file_name,
         engine=registry.known(upload.engine),
         type_map=type_map or None,
+        form=upload.fields.get("form", ""),
     )
     response.status_code = 201 if new else 200
     return service.view(dataset)

@@ -31,6 +31,7 @@ def ingest_upload(
     file_name: str,
     engine: Engine,
     type_map: Sequence[str] | None = None,
+    form: str = "",
 ) -> tuple[Dataset, bool]:
     """Check, convert, store and register an uploaded file; return the version and whether it is new.
 
@@ -39,7 +40,7 @@ def ingest_upload(
     Raises what `pack_upload` raises.
     """
     assert not session.in_transaction(), "an intake inside a transaction blocks all other writers"
-    packed = pack_upload(settings, store, engine, path, file_name, type_map)
+    packed = pack_upload(settings, store, engine, path, file_name, type_map, form)
     return register(session, store, name, packed, engine.name)
 
 
@@ -197,4 +198,5 @@ def facts(dataset: Dataset) -> DatasetFacts:
         type_map=tuple(summary.type_map),
         text=summary.text,
         tokenizer=summary.tokenizer,
+        structures=tuple(summary.structures),
     )

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.wire.base import Message
-from app.wire.datasets import DatasetRef, DatasetView, SystemSummary, TextSummary, TokenizerSummary
-from app.wire.jobs import Origin, Start
+from app.wire.datasets import DatasetRef, DatasetView, StructureSummary, SystemSummary, TextSummary, TokenizerSummary
+from app.wire.jobs import Determinism, Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import BaseFacts, Inventory
 from app.wire.problems import Notice, Problem
@@ -39,12 +39,13 @@ class DatasetFacts:
     type_map: tuple[str, ...] = ()
     text: TextSummary | None = None
     tokenizer: TokenizerSummary | None = None
+    structures: tuple[StructureSummary, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What of it a reference can name: its systems, or its files of text."""
+        """What of it a reference can name: its systems, its structures, or its files of text."""
         files = self.text.files if self.text else ()
-        return tuple(part.name for part in (*self.systems, *files))
+        return tuple(part.name for part in (*self.systems, *self.structures, *files))
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class DataWords:
     """What to do about data that are too much, or too odd, to be read: `Convert it to deepmd/npy systems first`."""
     command: str
     """What one types to send data: `cairn dataset add path/to/systems --name water`."""
+    asked_for: tuple[str, ...] = ()
+    """Forms that are read only where an upload asks for them, with `form`: `structures`."""
     endings: tuple[str, ...] = ()
     """Ends of names of files that can be no other engine's data: `.jsonl`."""
 
@@ -124,6 +127,10 @@ class Task(Protocol):
     """Whether `models` and `data` are all that its config needs: the page of a group offers it."""
     report: str | None
     """Name of the file in which it tells errors, of the form `app.wire.measuring.ErrorReport`; None: it measures none."""
+    relaxed: str | None
+    """Name of the file in which it tells where structures went, of the form `app.wire.relaxing.RelaxReport`."""
+    determinism: Determinism | None
+    """The level that all its jobs run at; None: the one submitted."""
     document: type[Message]
     """What a submitted config may say, with defaults. Checked first: the functions below get configs that fit it."""
 

@@ -90,6 +90,7 @@ def prepare(sessions: sessionmaker[Session], settings: Settings, store: BlobStor
 
 def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: JobSubmit) -> Prepared:
     config = tasks.validated(task, submit)
+    submit = submit.model_copy(update={"determinism": task.determinism or submit.determinism})
     named = [replace(use, pointer=f"/config{use.pointer}") for use in task.model_uses(config)]
     uses = [replace(use, pointer=f"/config{use.pointer}") for use in task.data_uses(config)]
     found, problems = subjects.find(places, named)

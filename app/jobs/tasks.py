@@ -86,6 +86,10 @@ def validated(task: Task, submit: JobSubmit) -> dict[str, Any]:
 
 
 def _only_for_trainings(task: Task, submit: JobSubmit) -> Iterator[Problem]:
+    level = task.determinism
+    if level and "determinism" in submit.model_fields_set and submit.determinism != level:
+        message = f"jobs of kind {submit.kind} always run at level {level}, not {submit.determinism}"
+        yield Problem(code="fixed-determinism", message=message, pointer="/determinism", hint="Remove it.")
     if submit.on_existing in ("resume", "fail"):
         message = f"a job of kind {submit.kind} trains nothing: there are no checkpoints to go on from"
         hint = "Say `reuse` to be answered with the same job when it is here already."

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message, View
+from app.wire.relaxing import Finding
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
@@ -103,8 +104,20 @@ class TokenizerSummary(View):
     digest: str = Field(description="SHA-256 over vocabulary, rules and chat template: equal ones encode alike.")
 
 
+class StructureSummary(View):
+    """One structure without labels, to be relaxed."""
+
+    name: str = Field(description="As a reference names it: `dataset:NAME@VERSION/STRUCTURE`.")
+    atoms: int
+    formula: str
+    elements: list[str]
+    periodic: bool
+    fixed: int = Field(default=0, description="Atoms that stay where they are.")
+    findings: list[Finding] = Field(default=[], description="What is odd about it, whatever the model.")
+
+
 class DatasetSummary(View):
-    """What is in a dataset, as its page shows it: systems of atoms, text, or a tokenizer.
+    """What is in a dataset, as its page shows it: systems of atoms, structures without labels, text, or a tokenizer.
 
     Energies in eV per atom, forces in eV/Å, virials in eV per atom.
     """
@@ -119,6 +132,7 @@ class DatasetSummary(View):
     energy_per_atom_ev: Range | None = None
     force_ev_per_angstrom: Range | None = Field(default=None, description="Range of force components.")
     virial_per_atom_ev: Range | None = None
+    structures: list[StructureSummary] = []
     text: TextSummary | None = None
     tokenizer: TokenizerSummary | None = None
     extra: dict[str, Any] = {}

@@ -102,13 +102,14 @@ class EngineTask(Protocol):
     """
 
     total_steps: int
+    """0: not known before the last one is done."""
     phase: str
     """What it does, in a word: `evaluating`."""
 
     def __init__(self, spec: RunSpec, context: Context) -> None: ...
 
     def steps(self) -> Iterator[Mapping[str, SupportsFloat]]:
-        """Do step 1, 2, …, total_steps and yield the metrics of each; then publish the files and end."""
+        """Do step 1, 2, … and yield the metrics of each; then publish the files and end."""
 
 
 class Errands(Protocol):

@@ -22,6 +22,7 @@ WORDS = DataWords(
     "(extxyz, OUTCAR, …)",
     remedy="Convert it to deepmd/npy systems first, which are read piece by piece",
     command="cairn dataset add path/to/systems --name water",
+    asked_for=("structures",),
 )
 
 LABELS = {"e": "energy", "f": "force", "v": "virial", "ae": "atom_ener", "pf": "atom_pref"}
@@ -140,6 +141,10 @@ def settle_systems(draft: Draft, place: Path, datasets: Mapping[str, DatasetFact
 
 def _chosen(draft: Draft, place: Path, ref: DatasetRef, facts: DatasetFacts) -> Sequence[SystemSummary] | None:
     """Return the systems of one reference: one, all below a directory, or all."""
+    if facts.structures:
+        message = f"names {short(str(ref))}, whose structures have no labels: nothing is learned or measured from them"
+        draft.refuse("no-labels", place, message, "`cairn relax MODEL dataset:NAME` relaxes them; name labelled data.")
+        return None
     if ref.system is None:
         return facts.systems
     wanted = ref.system.strip("/")

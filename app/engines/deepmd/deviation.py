@@ -14,6 +14,7 @@ from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.layers import Layer, merge
 from app.engines.references import named
 from app.wire.base import Message
+from app.wire.jobs import Determinism
 
 Json = Any
 
@@ -56,6 +57,8 @@ class ModelDeviation:
     worker = "worker.engines.deepmd.deviation:Deviation"
     on_data = True
     report: str | None = None
+    relaxed: str | None = None
+    determinism: Determinism | None = None
     document: type[Message] = DeviationDocument
 
     def model_uses(self, config: Mapping[str, Json]) -> Iterator[ModelUse]:

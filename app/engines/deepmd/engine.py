@@ -15,6 +15,7 @@ from app.engines.deepmd import (
     lcurve,
     metrics,
     naming,
+    relaxing,
     resolution,
     schema,
     testing,
@@ -50,6 +51,7 @@ class DeepmdEngine:
         "test": testing.ModelTest(),
         "freeze": freezing.Freezing(),
         "model-devi": deviation.ModelDeviation(),
+        "relax": relaxing.Relaxing(),
     }
 
     def schema(self) -> dict[str, Json]:
@@ -62,10 +64,12 @@ class DeepmdEngine:
 
     def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:
         """Return a training from scratch and a fine-tuning."""
-        return examples.filled(datasets)
+        return examples.filled([one for one in datasets if not one.summary.structures])
 
     def usage(self, dataset: DatasetView) -> str:
-        """Return the section of training data."""
+        """Return the section of training data, or the structures to relax."""
+        if dataset.summary.structures:
+            return f'"structures": ["{dataset.ref}"]'
         return f'"training_data": {{"systems": ["{dataset.ref}"], "batch_size": "auto"}}'
 
     def data_uses(self, config: Mapping[str, Json]) -> Iterator[DataUse]:

@@ -13,6 +13,7 @@ from app.engines.deepmd.draft import Draft
 from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.layers import Layer, merge
 from app.wire.base import Message
+from app.wire.jobs import Determinism
 
 Json = Any
 
@@ -35,6 +36,8 @@ class Freezing:
     worker = "worker.engines.deepmd.freezing:Freeze"
     on_data = False
     report: str | None = None
+    relaxed: str | None = None
+    determinism: Determinism | None = None
     document: type[Message] = FreezeDocument
 
     def model_uses(self, config: Mapping[str, Json]) -> Iterator[ModelUse]:

@@ -14,6 +14,7 @@ from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.layers import Layer, merge
 from app.engines.references import named
 from app.wire.base import Message
+from app.wire.jobs import Determinism
 from app.wire.measuring import Quantity
 
 Json = Any
@@ -66,6 +67,8 @@ class ModelTest:
     worker = "worker.engines.deepmd.testing:ModelTest"
     on_data = True
     report: str | None = REPORT
+    relaxed: str | None = None
+    determinism: Determinism | None = None
     document: type[Message] = ModelTestDocument
 
     def model_uses(self, config: Mapping[str, Json]) -> Iterator[ModelUse]:

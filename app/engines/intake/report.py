@@ -27,6 +27,8 @@ class Order(Message):
     remedy: str
     """What the engine says to do about data that are too much, or too odd, for its readers."""
     type_map: list[str] | None = None
+    form: str = ""
+    """One of the engine's `DataWords.asked_for`; empty: what it reads without being asked."""
     max_bytes: int
     max_members: int
     memory_bytes: int

@@ -32,7 +32,7 @@ HINT = "Send deepmd/npy systems (tar, zip), or a file ASE or dpdata reads with e
 
 def read_frames(path: Path, shown: str, report: Report) -> Iterator[Frame]:
     """Yield the labelled frames of a file. Raises Refused when it cannot be read."""
-    head = path.read_bytes()[:8192] if path.stat().st_size < 8192 else _head(path)
+    head = head_of(path)
     known = next((name for name, mark in DPDATA_FORMATS if mark in head), None)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -47,18 +47,20 @@ def read_frames(path: Path, shown: str, report: Report) -> Iterator[Frame]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _unreadable(shown, known, error) from error
+        raise unreadable(shown, known, error) from error
     except Exception as error:
         # The parsers of a hundred formats raise whatever comes; a file they cannot read is not our failure.
-        raise _unreadable(shown, known, error) from error
+        raise unreadable(shown, known, error) from error
 
 
-def _head(path: Path) -> bytes:
+def head_of(path: Path) -> bytes:
+    """Return what a file begins with."""
     with path.open("rb") as file:
         return file.read(8192)
 
 
-def _unreadable(shown: str, known: str | None, error: Exception) -> Exception:
+def unreadable(shown: str, known: str | None, error: Exception) -> Exception:
+    """Return the refusal of a file over which its reader broke down."""
     what = f" as {known}" if known else ""
     words = str(error).strip().rstrip(".")[:300] or type(error).__name__
     return refuse("unreadable-data", f"{shown} cannot be read{what}: {words}.", HINT)
@@ -82,6 +84,14 @@ def _dpdata(path: Path, form: str) -> Iterator[Frame]:
 
 
 def _ase(path: Path, head: bytes, shown: str, report: Report) -> Iterator[Frame]:
+    for index, atoms in enumerate(read_atoms(path, head, shown)):
+        frame = _of_atoms(atoms, f"{shown}, frame {index}", report)
+        if frame is not None:
+            yield frame
+
+
+def read_atoms(path: Path, head: bytes, shown: str) -> Iterator[Any]:
+    """Yield ASE's Atoms of each structure in a file that begins with `head`. Raises Refused, and what ASE raises."""
     import ase.io
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
@@ -92,10 +102,7 @@ def _ase(path: Path, head: bytes, shown: str, report: Report) -> Iterator[Frame]
         raise refuse("unknown-format", f"Neither ASE nor dpdata knows what kind of file {shown} is.", HINT) from error
     if form in ASE_REFUSED or (form == "traj" and not head.startswith(ULM_MAGIC)):
         raise refuse("refused-format", f"{shown} is of a format ({form}) that is not opened: it could run code.", HINT)
-    for index, atoms in enumerate(ase.io.iread(str(path), index=":", format=form, do_not_split_by_at_sign=True)):
-        frame = _of_atoms(atoms, f"{shown}, frame {index}", report)
-        if frame is not None:
-            yield frame
+    yield from ase.io.iread(str(path), index=":", format=form, do_not_split_by_at_sign=True)
 
 
 def _of_atoms(atoms: Any, shown: str, report: Report) -> Frame | None:

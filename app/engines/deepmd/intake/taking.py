@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+from app.engines.deepmd.intake import structures
 from app.engines.deepmd.intake.frames import FrameWriter
 from app.engines.deepmd.intake.hdf5 import is_hdf5, unpack_hdf5
 from app.engines.deepmd.intake.readers import read_frames
@@ -19,6 +20,8 @@ def take_in(order: Order, report: Report) -> Outcome:
     root = order.work / "data"
     root.mkdir()
     single = collect(order, root)
+    if order.form == "structures":
+        return structures.take_in(order, root, single, report)
     systems = find_systems(converted(order, single, report) if single else root, report)
     for system in systems:
         check_system(system, order.type_map, report)

@@ -98,7 +98,7 @@ def checkpoints(straight):
 def task(tmp_path_factory, data_root):
     """Do a job that trains nothing, in this process; return its result and its run directory."""
 
-    def task(kind, models, steps, *, config, stop=None):
+    def task(kind, models, steps, *, config, stop=None, seeds=None):
         run = RunDir(tmp_path_factory.mktemp(kind))
         run.create()
         run.data.rmdir()
@@ -108,7 +108,7 @@ def task(tmp_path_factory, data_root):
             shutil.copy(path, run.models / f"{number}{path.suffix}")
             specs.append(ModelSpec(name=f"job:1@{number}", file_name=f"{number}{path.suffix}", sha256="0" * 64))
         spec = {
-            "kind": kind, "engine": "deepmd", "job_name": "d", "submitted": {}, "seed": 0, "seeds": {},
+            "kind": kind, "engine": "deepmd", "job_name": "d", "submitted": {}, "seed": 0, "seeds": seeds or {},
             "datasets": {"cu@1": "d" * 64}, "determinism": "strict", "checkpoints": {}, "file_stem": "d", "threads": 1,
             "total_steps": steps, "models": specs, "config": {"models": [], **config},
         }  # fmt: skip

@@ -1,0 +1,102 @@
+"""Taking in structures without labels: any file that ASE reads, every bit, in the order of its atoms."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.datasets.ingest import pack_upload
+from app.engines.deepmd.structures import Structures, to_atoms
+from app.errors import Invalid
+from tests.app.datasets.making import tar_of
+
+
+@pytest.fixture
+def take(here, store, engine):
+    """Take in bytes as structures; return what was packed and the structures."""
+
+    def take(data: bytes, name: str):
+        with store.receive() as incoming:
+            incoming.write(data)
+            incoming.finish()
+            packed = pack_upload(here, store, engine, incoming.path, name, form="structures")
+        with tarfile.open(store.backend.path(packed.blob.sha256)) as archive:
+            content = archive.extractfile("structures.json").read()
+        return packed, Structures.model_validate_json(content).structures
+
+    return take
+
+
+def written(tmp_path: Path, name: str, images, **options) -> bytes:
+    import ase.io
+
+    ase.io.write(tmp_path / name, images, **options)
+    return (tmp_path / name).read_bytes()
+
+
+def test_an_atom_stays_where_it_is_to_the_last_bit_and_keeps_its_number(take, tmp_path):
+    from ase import Atoms
+    from ase.constraints import FixAtoms
+
+    atoms = Atoms("HOH", positions=np.random.default_rng(0).normal(size=(3, 3)) * 3, cell=[9.1, 8, 7], pbc=True)
+    atoms.set_constraint(FixAtoms([2]))
+    packed, (one,) = take(written(tmp_path, "w.traj", atoms), "w.traj")
+    again = to_atoms(one)
+    assert (again.positions.tobytes(), again.cell.array.tobytes()) == (
+        atoms.positions.tobytes(),
+        atoms.cell.array.tobytes(),
+    )
+    assert (one.symbols, one.fixed, one.name) == (["H", "O", "H"], [2], "w")
+    assert packed.summary.structures[0].formula == "H2O"
+    assert packed.summary.systems == []
+
+
+def test_many_files_and_many_frames_come_as_one(take, tmp_path):
+    from ase.build import bulk, molecule
+
+    water = molecule("H2O")
+    root = tmp_path / "all"
+    root.mkdir()
+    (root / "POSCAR").write_bytes(written(tmp_path, "POSCAR", bulk("Cu", cubic=True), format="vasp"))
+    (root / "path.xyz").write_bytes(written(tmp_path, "path.xyz", [water, water]))
+    packed, found = take(tar_of(root), "all.tar")
+    assert [one.name for one in found] == ["POSCAR", "path-0", "path-1"]
+    assert [one.periodic for one in packed.summary.structures] == [True, False, False]
+
+
+def test_what_cannot_be_kept_is_said(take, tmp_path):
+    from ase.build import bulk
+    from ase.constraints import FixedPlane
+
+    slab = bulk("Cu", cubic=True)
+    slab.pbc = (True, True, False)
+    slab.set_constraint(FixedPlane(0, (0, 0, 1)))
+    packed, _ = take(written(tmp_path, "slab.traj", slab), "slab.traj")
+    assert any("periodic in some directions only" in warning for warning in packed.warnings)
+    assert any("FixedPlane is left out" in warning for warning in packed.warnings)
+
+
+def test_an_overlap_is_kept_with_the_dataset(take, tmp_path):
+    from ase.build import molecule
+
+    atoms = molecule("H2")
+    atoms.positions[1] = atoms.positions[0] + [0, 0, 0.34]
+    packed, _ = take(written(tmp_path, "h2.xyz", atoms), "h2.xyz")
+    (finding,) = packed.summary.structures[0].findings
+    assert (finding.code, finding.atoms, finding.refused) == ("atoms-overlap", [0, 1], True)
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "code"),
+    [
+        (b"nothing that ASE knows", "x.bin", "unknown-format"),
+        (b"2\n\nH 0 0 0\nH 0 0 nan\n", "bad.xyz", "wrong-structure"),
+    ],
+)
+def test_what_is_no_structure_is_refused(take, data, name, code):
+    with pytest.raises(Invalid) as caught:
+        take(data, name)
+    assert caught.value.problems[0].code == code
+    if code == "wrong-structure":
+        assert "positions of atom 1" in caught.value.problems[0].message
