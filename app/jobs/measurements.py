@@ -19,6 +19,7 @@ from app.wire.base import View
 from app.wire.datasets import DatasetRef
 from app.wire.measuring import ErrorPlots, ErrorReport, Measured, MeasuredPair, ModelPlots
 from app.wire.models import BaseRef
+from app.wire.relaxing import RelaxReport
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,12 @@ def report(session: Session, store: BlobStore, job: Job) -> ErrorReport | None:
     """Return the errors that a job has measured; None when it measures none, or has not ended."""
     task = registry.task(job.engine, job.kind)
     return _read(session, store, job.id, task.report, ErrorReport) if task else None
+
+
+def relaxed(session: Session, store: BlobStore, job: Job) -> RelaxReport | None:
+    """Return where a job's structures went; None when it relaxes none, or has not ended."""
+    task = registry.task(job.engine, job.kind)
+    return _read(session, store, job.id, task.relaxed, RelaxReport) if task else None
 
 
 def plots(session: Session, store: BlobStore, job_id: int, found: ErrorReport) -> list[ModelPlots]:

@@ -31,6 +31,7 @@ def show_datasets(request: Request, _: CurrentUser, session: ReadSession, cursor
         engines=engines(),
         older=f"/datasets?cursor={quote(found.next_cursor)}" if found.next_cursor else None,
         max_upload_bytes=request.app.state.settings.max_upload_bytes,
+        forms=sorted({form for engine in registry.ENGINES for form in engine.data_words.asked_for}),
         commands=[engine.data_words.command for engine in registry.ENGINES],
     )
     return render(request, page)
@@ -45,10 +46,13 @@ def engines() -> list[EngineView]:
 def show_dataset(request: Request, _: CurrentUser, session: ReadSession, ref: str) -> Response:
     """One version of a dataset; without a version in the address, the newest."""
     dataset = datasets.view(datasets.get(session, ref))
+    engine = registry.get(dataset.engine)
+    kinds = engine.tasks.items() if engine and dataset.summary.structures else ()
     of_that_name = datasets.listed(session, name=dataset.name, limit=200).items
     page = DatasetPage(
         dataset=dataset,
         versions=[other.version for other in of_that_name if other.name == dataset.name],
+        relaxes=[(kind, task.title) for kind, task in kinds if task.relaxed],
         histograms=list(drawings(dataset.summary)),
     )
     return render(request, page)

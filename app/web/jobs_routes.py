@@ -147,6 +147,7 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, store: Blob
         plots=[plotted(one) for one in measurements.plots(session, store, job_id, report)] if report else (),
         tests=measurements.of_training(session, store, job_id) if job.kind == "train" else (),
         frozen=frozen(session, job),
+        relaxed=measurements.relaxed(session, store, service.get(session, job_id)),
         checkpoints=checkpoints.listed(session, job_id),
         events=timeline.newest(session, job_id, LATELY, without="sample"),
         log=log,

@@ -26,6 +26,8 @@ class DatasetsPage(Page):
     """Address of the next page, if there is one."""
     max_upload_bytes: int
     """Largest upload the server accepts."""
+    forms: Sequence[str]
+    """Forms of data that are read only where an upload asks for them."""
     commands: Sequence[str]
     """What one types to add a first dataset."""
 
@@ -46,6 +48,8 @@ class DatasetPage(Page):
     """The version."""
     versions: Sequence[int]
     """All versions of that name, newest first."""
+    relaxes: Sequence[tuple[str, str]]
+    """Kinds of jobs that its structures can be given to, and what they are called."""
     histograms: Sequence[Histogram]
     """How energies, forces or lengths are distributed, where the summary says so."""
 

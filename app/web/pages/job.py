@@ -11,6 +11,7 @@ from app.web.seeds import GeneratorRow, SeedRow
 from app.web.tree import Row
 from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
 from app.wire.measuring import ErrorReport, Measured, ModelErrors, Quantity
+from app.wire.relaxing import RelaxReport
 
 PAUSE = Control(
     "pause",
@@ -113,6 +114,8 @@ class JobOverviewPage(JobFrame):
     """What was measured of a training's checkpoints, newest first."""
     frozen: Sequence[Event]
     """What was told of each frozen model that the newest execution has made."""
+    relaxed: RelaxReport | None
+    """Where its structures went; None when it relaxes none, or has not ended."""
     checkpoints: Sequence[CheckpointView]
     """Registered checkpoints, newest first."""
     events: Sequence[Event]
@@ -129,6 +132,12 @@ class JobOverviewPage(JobFrame):
     """What the model wrote at validations, newest first."""
     exports: Mapping[str, str]
     """What files of role export are, by the ends of their names."""
+
+    @property
+    def drawn_runs(self) -> Sequence[Mapping[str, Any]]:
+        """Return where the view of the trajectory finds each run."""
+        runs = self.relaxed.runs if self.relaxed else ()
+        return [{"name": run.name, "first": run.first_frame, "frames": run.frames} for run in runs]
 
     def export_words(self, name: str) -> str:
         """Return what a file of role export is."""

@@ -63,6 +63,7 @@ from app.wire.datasets import (
     DatasetView,
     Histogram,
     Range,
+    StructureSummary,
     SystemSummary,
     TextFile,
     TextSummary,
@@ -105,6 +106,7 @@ from app.wire.metrics import panel_of
 from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, TensorFacts
 from app.wire.problems import ErrorBody, Notice, Problem
 from app.wire.provenance import JobDiff, LeafDifference
+from app.wire.relaxing import CheckedStructure, Finding, Minimum, RelaxedRun, RelaxReport, Repeat
 from app.wire.system import EngineView, WorkerView
 from app.wire.transfer import AxisMap, ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 
@@ -263,6 +265,7 @@ WORKER = WorkerView(
 SILENT = WORKER.model_copy(
     update={"alive": False, "jobs": [99], "gpus": [{"index": 0, "name": EVIL, "error": EVIL}], "versions": {EVIL: EVIL}}
 )
+STOPPED = SILENT.model_copy(update={"stopped": True})
 FACTS = BaseFacts(
     engine="deepmd",
     form=EVIL,
@@ -390,6 +393,18 @@ TOKENIZER = DATASET.model_copy(
         )
     }
 )  # fmt: skip
+STRUCTURES = DATASET.model_copy(
+    update={
+        "summary": DatasetSummary(
+            structures=[
+                StructureSummary(
+                    name="h2", atoms=2, formula=EVIL, elements=["H"], periodic=False,
+                    findings=[Finding(code="atoms-overlap", message=f"atoms 0 and 1 {EVIL}", refused=True)],
+                )
+            ],
+        )
+    }
+)  # fmt: skip
 QUANTITY = Quantity(key="rmse_f", title=EVIL, unit=EVIL, headline=True)
 ROW = ErrorRow(name=EVIL, frames=3, atoms=8, errors={"rmse_f": 0.1234})
 WORST = WorstFrame(
@@ -416,6 +431,27 @@ MEASURED = Measured(
     errors={"rmse_f": 0.2},
 )  # fmt: skip
 
+RELAXED = RelaxReport(
+    library=EVIL, optimizer="LBFGS", fmax=0.05, cell="fixed", form="checkpoint", threads=1, trajectory="trajectory.extxyz",
+    structures=[
+        CheckedStructure(
+            name=EVIL, atoms=2, formula="H2",
+            findings=[Finding(code="atoms-overlap", message=EVIL, refused=True, atoms=[0, 1], distance=0.34)],
+        )
+    ],
+    runs=[
+        RelaxedRun(
+            name=name, model=EVIL, structure=EVIL, start=1, outcome=outcome, steps=4, first_frame=0, frames=5, atoms=2,
+            formula="H2", energy=energy, energy_per_atom=energy, fmax=0.04, digest="d" * 64,
+        )
+        for name, outcome, energy in ((EVIL, "converged", -1.5), ("h2.2", "not-finite", None))
+    ],
+    minima=[Minimum(model=EVIL, formula="H2", rank=1, energy=-1.5, above=0.0, runs=[EVIL])],
+    repeats=[
+        Repeat(how="in a fresh process", identical=True, frames=5, positions=0, energy=0, forces=0),
+        Repeat(how="with 2 threads", identical=False, frames=5, positions=2e-9, energy=1e-12, forces=0, parts_in=EVIL, parts_at=3),
+    ],
+)  # fmt: skip
 FROZEN = EVENT.model_copy(
     update={
         "kind": "frozen",
@@ -443,6 +479,7 @@ EXAMPLES: dict[type[Page], Page] = {
         plots=[plotted(PLOTS)],
         tests=[MEASURED],
         frozen=[FROZEN],
+        relaxed=RELAXED,
         checkpoints=[CHECKPOINT],
         events=[EVENT],
         log=EVIL,
@@ -495,9 +532,12 @@ EXAMPLES: dict[type[Page], Page] = {
         engines=[ENGINE, ENGINE],
         older=None,
         max_upload_bytes=2**30,
+        forms=[EVIL],
         commands=[EVIL],
     ),
-    DatasetPage: DatasetPage(dataset=DATASET, versions=[3, 2, 1], histograms=[HISTOGRAM] if HISTOGRAM else []),
+    DatasetPage: DatasetPage(
+        dataset=STRUCTURES, versions=[3, 2, 1], relaxes=[(EVIL, EVIL)], histograms=[HISTOGRAM] if HISTOGRAM else []
+    ),
     ModelsPage: ModelsPage(models=[MODEL], engines=[ENGINE, ENGINE], older=None, max_upload_bytes=2**30),
     ModelPage: ModelPage(
         model=ModelDetail(**dict(MODEL), facts=FACTS, used_by=[17]),
@@ -506,7 +546,7 @@ EXAMPLES: dict[type[Page], Page] = {
         tensors=LINES,
         components=tensors.components(LINES),
     ),
-    WorkersPage: WorkersPage(workers=[WORKER, SILENT], names={17: EVIL}),
+    WorkersPage: WorkersPage(workers=[WORKER, SILENT, STOPPED], names={17: EVIL}),
     LoginPage: LoginPage(next=EVIL, problem=EVIL, hint=EVIL),
     ErrorPage: ErrorPage(
         status=422,
@@ -690,12 +730,13 @@ def test_of_a_job_whose_steps_nobody_knows_yet_those_done_are_shown() -> None:
     [
         (DATASET, ("Force components", "Systems"), ("Documents", "Vocabulary")),
         (CORPUS, ("First lines", "Documents", "/FILE.jsonl"), ("Force components", "Vocabulary")),
+        (STRUCTURES, ("to be relaxed", "atoms 0 and 1", "/STRUCTURE"), ("Force components", "Documents")),
         (TOKENIZER, ("Special token", "ChatML"), ("Force components", "Documents")),
     ],
 )
 def test_a_dataset_is_shown_as_what_it_is(dataset: DatasetView, shown: tuple[str], hidden: tuple[str]) -> None:
     drawn = list(data_routes.drawings(dataset.summary))
-    html = rendered(DatasetPage(dataset=dataset, versions=[1], histograms=drawn))
+    html = rendered(DatasetPage(dataset=dataset, versions=[1], relaxes=[], histograms=drawn))
     assert [text for text in shown if text not in html] == []
     assert [text for text in hidden if text in html] == []
 
@@ -731,6 +772,14 @@ def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
         assert shown in html
     for hidden in ("Root seed", "lcurve.out", "Checkpoint, then stop"):
         assert hidden not in html
+
+
+def test_a_relaxation_shows_where_structures_went_and_what_repeats() -> None:
+    html = rendered(EXAMPLES[JobOverviewPage])
+    for shown in ("all 5 frames are the same, bit for bit", "parts at frame 3; at most 2.0e-09 Å", "not finite</td>"):
+        assert shown in html
+    assert '"first": 0' in html
+    assert "data-show-structures" in html
 
 
 def test_a_job_tells_whether_it_is_exact_and_what_its_weights_were_checked_against() -> None:
@@ -892,6 +941,6 @@ def test_every_command_that_pages_show_is_one() -> None:
 def test_every_template_is_used() -> None:
     used = {page.template for page in PAGES}
     used |= {part.template for part in PARTS}
-    macros = {"macros.html", "config_macros.html", "plan_macros.html", "measuring_macros.html"}
+    macros = {"macros.html", "config_macros.html", "plan_macros.html", "measuring_macros.html", "relaxing_macros.html"}
     shared = {"base.html", "job.html", "logo.html", "unbuilt.html", *macros}
     assert {path.name for path in Path(TEMPLATES).glob("*.html")} == used | shared
