@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +26,7 @@ _ANSWER = re.compile(rf"{re.escape(BOS)}assistant\n(.*?{re.escape(EOS)})", re.DO
 _TRAINED_ON_BYTES = 256 << 20
 """Of larger data only a sample of documents is counted for a tokenizer: as good, and its memory has a limit."""
 _FEW = 64
+_HEED_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,30 @@ def train(corpus: Corpus, vocab_size: int) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=[PAD, BOS, EOS], initial_alphabet=alphabet, show_progress=False
     )
-    core.train_from_iterator(_batched(_sampled(corpus)), trainer=trainer)
+    _heeding(lambda: core.train_from_iterator(_batched(_sampled(corpus)), trainer=trainer), corpus.heed)
     return Tokenizer(core.to_str(), {})
+
+
+def _heeding(work: Callable[[], None], heed: Callable[[], None]) -> None:
+    """Do what a library does in one call of minutes, and ask meanwhile whether to go on: signals come to this thread alone.
+
+    Work that nobody waits for any more ends with the process.
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="tokenizer", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        heed()
+        thread.join(_HEED_S)
+    if failed:
+        raise failed[0]
 
 
 def _sampled(corpus: Corpus) -> Iterator[str]:

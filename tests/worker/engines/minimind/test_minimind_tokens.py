@@ -6,12 +6,14 @@ import json
 import random
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from app.engines.minimind.tokenizer import BOS, EOS
 from tests.worker.engines.minimind.minimind_runs import WORDS
+from worker.context import Stopped
 from worker.engines.base import RefusedFile
 from worker.engines.minimind import corpus, tokens
 from worker.engines.minimind import tokenizer as tokenizers
@@ -129,6 +131,22 @@ def test_a_trained_tokenizer_has_miniminds_special_tokens_and_every_byte(tokeniz
     assert (tokenizer.pad, tokenizer.bos, tokenizer.eos, tokenizer.size) == (0, 1, 2, 320)
     text = "line\nÄ 你 \U0001f600 \x00"
     assert tokenizer.decode(tokenizer.encode([text])[0].ids) == text
+
+
+def test_what_a_library_does_in_one_call_is_not_waited_for_after_a_stop():
+    asked, over = itertools.count(1), threading.Event()
+
+    def heed():
+        if next(asked) == 3:
+            raise Stopped
+
+    try:
+        with pytest.raises(Stopped):
+            tokenizers._heeding(lambda: over.wait(60), heed)
+    finally:
+        over.set()
+    with pytest.raises(KeyError, match="own"):
+        tokenizers._heeding(lambda: {}["own"], lambda: None)
 
 
 def test_a_vocabulary_smaller_than_bytes_is_refused(data_root):
