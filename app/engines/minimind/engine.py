@@ -45,7 +45,7 @@ class MinimindEngine:
         return schema.json_schema()
 
     def recognises(self, config: Mapping[str, Json]) -> bool:
-        """Return whether there is a stage, or a key that only a language model has."""
+        """Return whether there is a section of MiniMind's own, such as `data`, or a key that only a language model has."""
         return is_minimind(config)
 
     def examples(self, datasets: Sequence[DatasetView]) -> Mapping[str, str]:

@@ -38,6 +38,7 @@ _WITHOUT_EFFECT: Mapping[str, str] = {
 """Arguments that there is no key for, with the reason."""
 
 
+_OWN = ("stage", "tokenizer", "data_path")
 _TELLING = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "use_moe")
 
 
@@ -53,10 +54,11 @@ class Migrated:
 
 
 def is_minimind(config: Mapping[str, Json]) -> bool:
-    """Return whether a submitted config can be MiniMind's only: it has a stage, or a language model's sizes."""
+    """Return whether a submitted config can be MiniMind's only: by a section of its own, or a language model's sizes."""
     model = config.get("model")
     sections = [config, model] if isinstance(model, Mapping) else [config]
-    return "stage" in config or any(key in section for key in _TELLING for section in sections)
+    has_own = any(key in config for key in _OWN) or isinstance(config.get("data"), Mapping)
+    return has_own or any(key in section for key in _TELLING for section in sections)
 
 
 def migrate(config: Mapping[str, Json]) -> Migrated:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.engines import registry
 from app.engines.minimind import ENGINE
 from app.wire.jobs import Resolution, Start
 from tests.app.engines import cases, plans
@@ -27,3 +28,11 @@ def test_transfer(case: dict[str, Any]) -> None:
     tensors = inventory(answer.config)
     found = ENGINE.plan(answer.config, answer.origins, Start.model_validate(start), base(case["base"]), tensors)
     plans.check(case, found, tensors, base(case["base"]).facts)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"data": {"train": "dataset:s"}}, {"data_path": "dataset:s"}, {"tokenizer": {}}, {"stage": 3}, {"use_moe": 1}],
+)
+def test_one_key_of_its_own_tells_whose_a_config_is(config: dict[str, Any]) -> None:
+    assert [engine.name for engine in registry.ENGINES if engine.recognises(config)] == ["minimind"]
