@@ -80,7 +80,7 @@ def _feed_forward(tensors: Tensors) -> dict[str, Json]:
 
 def _assumed(section: Mapping[str, Json]) -> Notice:
     keys = ["rope_theta", "rms_norm_eps", "hidden_act", "max_position_embeddings"]
-    keys += ["num_attention_heads"] if section["family"] == "llama" else []
+    keys += ["num_attention_heads", "num_key_value_heads", "head_dim"] if section["family"] == "llama" else []
     keys += ["num_experts_per_tok", "norm_topk_prob"] if section["use_moe"] else []
     values = ", ".join(f"{key} = {section[key]}" for key in keys)
     message = f"Sizes are read off the tensors; what those do not tell is taken to be as in MiniMind: {values}."
