@@ -23,6 +23,7 @@ from app.tables import Attempt, Blob, Dataset, Errand, Job, JobDataset
 from app.wire.jobs import CheckpointPolicy, CheckpointView
 from app.wire.worker import (
     AttemptEvents,
+    Bye,
     CheckpointPut,
     Claim,
     ClaimRequest,
@@ -75,6 +76,12 @@ def presence(message: Presence, _: CurrentWorker, sessions: Writers) -> Presence
     """A worker is alive."""
     with transaction(sessions) as session:
         return PresenceAnswer(drain=fleet.note_presence(session, message).drain)
+
+
+@router.post("/bye", status_code=204)
+def bye(message: Bye, _: CurrentWorker, session: WriteSession) -> None:
+    """A worker has stopped."""
+    fleet.note_stop(session, message.worker_id)
 
 
 @router.post("/claim")

@@ -35,6 +35,7 @@ def main(entry: str = TRAINER) -> int:
 
     status = celery_app.run(runtime)
     runtime.close()
+    runtime.say_goodbye()
     log.info("the worker has stopped")
     return status
 

@@ -20,6 +20,7 @@ from app.wire.worker import (
     ArtifactView,
     AttemptEvent,
     AttemptEvents,
+    Bye,
     CheckpointPut,
     Claim,
     ClaimRequest,
@@ -148,6 +149,11 @@ def hello(api: Api, message: Hello) -> Welcome:
 def presence(api: Api, message: Presence) -> PresenceAnswer:
     """Say that this worker is alive."""
     return _read(PresenceAnswer, _send(api, "POST", "/presence", body=message, tries=1))
+
+
+def bye(api: Api, message: Bye) -> None:
+    """Say that this worker has stopped."""
+    _send(api, "POST", "/bye", body=message, tries=1)
 
 
 def claim(api: Api, message: ClaimRequest) -> Claim:

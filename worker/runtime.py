@@ -15,7 +15,7 @@ from app.engines import registry
 from app.engines.base import Engine
 from app.wire.doorbell import queue_name
 from app.wire.jobs import MAX_GPUS
-from app.wire.worker import Claim, ClaimRequest, Hello, Presence, Reserve
+from app.wire.worker import Bye, Claim, ClaimRequest, Hello, Presence, Reserve
 from worker import client
 from worker.cache import Cache
 from worker.children import Forkserver
@@ -144,6 +144,13 @@ class Runtime:
     def start_presence(self) -> None:
         """Say from now on, at least three times a lease, that this worker is alive."""
         threading.Thread(target=self._be_present, name="presence", daemon=True).start()
+
+    def say_goodbye(self) -> None:
+        """Say that this worker has stopped. Unheard, it counts as silent after a lease, which harms nobody."""
+        try:
+            client.bye(self.api, Bye(worker_id=self.worker_id))
+        except (client.Unreachable, client.Rejection) as error:
+            log.warning("the API at %s does not know that this worker has stopped: %s", self.settings.api_url, error)
 
     def _be_present(self) -> None:
         while True:

@@ -30,6 +30,8 @@ def list_workers(*, as_json: bool) -> None:
 
 def state_of(worker: WorkerView) -> str:
     """Return whether a worker is alive and takes work, in a word."""
+    if worker.stopped:
+        return "[dim]stopped[/]"
     if not worker.alive:
         return "[red]silent[/]"
     return "[yellow]draining[/]" if worker.drain else "[green]alive[/]"

@@ -116,12 +116,12 @@ def attended(session: Session, engine: str, settings: Settings) -> bool:
 
 
 def _attended(session: Session, settings: Settings) -> set[str]:
-    alive = select(Worker.engines).where(Worker.last_seen_at > _not_heard_of_since(settings))
+    alive = select(Worker.engines).where(*_alive(settings))
     return {engine for engines in session.scalars(alive) for engine in engines}
 
 
-def _not_heard_of_since(settings: Settings) -> datetime:
-    return now() - timedelta(seconds=settings.lease_s)
+def _alive(settings: Settings) -> tuple[ColumnElement[bool], ...]:
+    return Worker.last_seen_at > now() - timedelta(seconds=settings.lease_s), Worker.stopped_at.is_(None)
 
 
 def wait(sessions: sessionmaker[Session], errand_id: int, timeout_s: float) -> Errand:
@@ -264,7 +264,7 @@ def overdue(session: Session, settings: Settings, limit: int) -> list[int]:
 
 
 def _overdue(settings: Settings) -> tuple[ColumnElement[bool], ...]:
-    alive = select(Worker.id).where(Worker.last_seen_at > _not_heard_of_since(settings))
+    alive = select(Worker.id).where(*_alive(settings))
     return Errand.state == "taken", or_(Errand.lease_expires_at < now(), Errand.worker_id.not_in(alive))
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound
@@ -13,6 +13,10 @@ from app.tables import Attempt, Job, Worker
 from app.tables.base import now
 from app.wire.system import WorkerView
 from app.wire.worker import PROTOCOL_VERSION, Hello, Presence, Welcome
+
+STOPPED_SHOWN = timedelta(hours=1)
+SILENT_SHOWN = timedelta(days=7)
+"""For how long a worker is still listed that has stopped, or that nobody knows what became of."""
 
 
 def introduce(session: Session, hello: Hello, settings: Settings) -> Welcome:
@@ -32,7 +36,7 @@ def introduce(session: Session, hello: Hello, settings: Settings) -> Welcome:
     worker.name, worker.host, worker.slots = hello.name, hello.host, hello.slots
     worker.protocol, worker.engines, worker.versions = hello.protocol, hello.engines, hello.versions
     worker.gpus = [gpu.model_dump() for gpu in hello.gpus]
-    worker.last_seen_at = now()
+    worker.last_seen_at, worker.stopped_at = now(), None
     session.add(worker)
     session.flush()
     return Welcome(heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s)
@@ -73,6 +77,12 @@ def note_presence(session: Session, presence: Presence) -> Worker:
     return worker
 
 
+def note_stop(session: Session, worker_id: str) -> None:
+    """Note that a worker has stopped in good order; nothing happens when it is not known."""
+    stopped = {"stopped_at": now(), "busy_slots": 0}
+    session.execute(update(Worker).where(Worker.id == worker_id).values(stopped))
+
+
 def set_drain(session: Session, worker_id: str, drain: bool, settings: Settings) -> WorkerView:
     """Let a worker take no more work, or take work again; it learns of it with its next sign of life.
 
@@ -88,14 +98,19 @@ def set_drain(session: Session, worker_id: str, drain: bool, settings: Settings)
 
 
 def is_alive(worker: Worker, settings: Settings) -> bool:
-    """Return whether a worker was heard of within a lease."""
-    return worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
+    """Return whether a worker was heard of within a lease, and has not said that it stops."""
+    return worker.stopped_at is None and worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
 
 
 def listed(session: Session, settings: Settings) -> list[WorkerView]:
-    """Return the workers, those heard of last first, with the jobs they run."""
+    """Return the workers, those heard of last first, with the jobs they run; those that are long gone no more."""
     jobs = _running(session)
-    rows = session.scalars(select(Worker).order_by(Worker.last_seen_at.desc()).limit(200))
+    shown = or_(
+        Worker.stopped_at > now() - STOPPED_SHOWN,
+        and_(Worker.stopped_at.is_(None), Worker.last_seen_at > now() - SILENT_SHOWN),
+        Worker.id.in_(list(jobs)),
+    )
+    rows = session.scalars(select(Worker).where(shown).order_by(Worker.last_seen_at.desc()).limit(200)).all()
     return [_view(row, jobs[row.id], settings) for row in rows]
 
 
@@ -128,6 +143,7 @@ def _view(row: Worker, jobs: list[int], settings: Settings) -> WorkerView:
         busy_slots=row.busy_slots,
         drain=row.drain,
         alive=is_alive(row, settings),
+        stopped=row.stopped_at is not None,
         jobs=jobs,
         first_seen_at=row.first_seen_at,
         last_seen_at=row.last_seen_at,

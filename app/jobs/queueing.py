@@ -85,7 +85,11 @@ def unserved(session: Session, job: Job, settings: Settings) -> str | None:
     if job.state != "queued":
         return None
     heard_of = Worker.last_seen_at > now() - timedelta(seconds=settings.lease_s)
-    alive = [worker for worker in session.scalars(select(Worker).where(heard_of)) if job.engine in worker.engines]
+    alive = [
+        worker
+        for worker in session.scalars(select(Worker).where(heard_of, Worker.stopped_at.is_(None)))
+        if job.engine in worker.engines
+    ]
     if not alive:
         return f"no worker of {job.engine} is alive; start one (`cairn up`, or `cairn worker`)"
     largest = max(capacity(worker) for worker in alive)

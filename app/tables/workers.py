@@ -28,3 +28,5 @@ class Worker(Base):
     drain: Mapped[bool] = mapped_column(default=False)
     first_seen_at: Mapped[datetime] = mapped_column(default=now)
     last_seen_at: Mapped[datetime] = mapped_column(default=now)
+    stopped_at: Mapped[datetime | None]
+    """When it said that it has stopped. None: it lives, or nobody knows what became of it."""

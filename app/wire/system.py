@@ -71,7 +71,8 @@ class WorkerView(View):
     slots: int
     busy_slots: int
     drain: bool
-    alive: bool
+    alive: bool = Field(description="Heard of within a lease, and not stopped.")
+    stopped: bool = Field(default=False, description="It said so; otherwise one that is not alive is just not heard of.")
     jobs: list[int] = Field(default=[], description="Ids of the jobs it runs.")
     first_seen_at: datetime
     last_seen_at: datetime

@@ -1,6 +1,6 @@
 """The worker protocol: every message between a worker and the control plane.
 
-Transport: HTTP under `/api/v1/worker`. A worker token opens `hello`, `presence` and `claim`; everything about an attempt
+Transport: HTTP under `/api/v1/worker`. A worker token opens `hello`, `presence`, `bye` and `claim`; everything about an attempt
 needs the token that `claim` returned, which dies with the attempt. A superseded or ended attempt gets 409 with code
 `attempt-superseded` on every write: the worker then kills its trainer and forgets the attempt.
 
@@ -8,6 +8,7 @@ needs the token that `claim` returned, which dies with the attempt. A superseded
 |---|---|---|
 | `POST /hello` | `Hello` | `Welcome`, or 409 `protocol-mismatch` |
 | `POST /presence` | `Presence` | `PresenceAnswer` |
+| `POST /bye` | `Bye` | 204: the worker has stopped, with nothing left to do |
 | `POST /claim` | `ClaimRequest` | `Claim` (of a more urgent job, when one waits), or 409 `not-claimable` |
 | `POST /reserve` | `Reserve` | `ReserveAnswer`: whether to go on keeping slots free for a job that takes several |
 | `POST /attempts/{id}/heartbeat` | `Heartbeat` | `HeartbeatAnswer` |
@@ -96,6 +97,12 @@ class PresenceAnswer(View):
     """Whether the worker may take more work."""
 
     drain: bool = False
+
+
+class Bye(Message):
+    """A worker process has stopped in good order; it is not heard of again."""
+
+    worker_id: str
 
 
 class ClaimRequest(Message):

@@ -21,6 +21,9 @@ class SimulatedWorker:
     def presence(self, busy: int = 0) -> httpx.Response:
         return self.client.post("/api/v1/worker/presence", json={"worker_id": self.id, "busy_slots": busy})
 
+    def bye(self) -> httpx.Response:
+        return self.client.post("/api/v1/worker/bye", json={"worker_id": self.id})
+
     def try_claim(self, job_id: int, attempt: int = 1, slots: int = 1) -> httpx.Response:
         body = {"worker_id": self.id, "job_id": job_id, "attempt": attempt, "slots": slots}
         return self.client.post("/api/v1/worker/claim", json=body)

@@ -29,7 +29,7 @@ PATHS = [
     ("POST", "/api/v1/login-links"),
     ("POST", "/api/v1/models/promote"),
 ]
-WORKER_PATHS = [("POST", f"/api/v1/worker/{name}") for name in ("hello", "presence", "claim", "errands/1/claim")]
+WORKER_PATHS = [("POST", f"/api/v1/worker/{name}") for name in ("hello", "presence", "bye", "claim", "errands/1/claim")]
 ATTEMPT_PATHS = [
     ("POST", name) for name in ("heartbeat", "events", "checkpoints", "metrics?seq=0", "logs?offset=0")
 ] + [("PUT", "environment")]

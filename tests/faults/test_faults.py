@@ -92,6 +92,8 @@ def test_a_deaf_trainer_is_killed_after_its_grace(world: World) -> None:
     assert worker.process.wait(PATIENCE_S) == 0
     assert time.monotonic() - started >= 1
     assert world.attempts(job) == [("interrupted", 0)]
+    newest = world.http.get("/api/v1/workers").json()[0]
+    assert (newest["name"], newest["alive"], newest["stopped"]) == ("worker0", False, True)
 
 
 @pytest.mark.long
