@@ -61,10 +61,12 @@ def _one_place(files: Sequence[Path]) -> Iterator[Path]:
         yield files[0]
         return
     with tempfile.TemporaryDirectory(prefix="cairn-") as made:
+        place = Path(made) / "structures"
+        place.mkdir()
         for number, path in enumerate(files):
-            clash = (Path(made) / path.name).exists()
-            shutil.copyfile(path, Path(made) / (f"{path.stem}-{number}{path.suffix}" if clash else path.name))
-        yield Path(made)
+            clash = (place / path.name).exists()
+            shutil.copyfile(path, place / (f"{path.stem}-{number}{path.suffix}" if clash else path.name))
+        yield place
 
 
 def print_report(report: RelaxReport) -> None:

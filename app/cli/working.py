@@ -60,7 +60,8 @@ def _print_submitted(job: JobDetail, found: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    work = [counted(len(job.models), "model"), counted(job.progress.total_steps, job.progress.unit)]
+    work = [counted(len(job.models), "model")]
+    work += [counted(job.progress.total_steps, job.progress.unit)] if job.progress.total_steps else []
     words = ", ".join(dict.fromkeys(work))
     out().print(f"Job [bold]{job.id}[/] {escape(job.name)} is {job.state}: {words}.")
     out().print(f"  [dim]watch it:[/] cairn watch {job.id}")

@@ -779,7 +779,7 @@ def test_a_relaxation_shows_where_structures_went_and_what_repeats() -> None:
     for shown in ("all 5 frames are the same, bit for bit", "parts at frame 3; at most 2.0e-09 Å", "not finite</td>"):
         assert shown in html
     assert '"first": 0' in html
-    assert "data-show-structures" in html
+    assert 'id="structure-view"' in html
 
 
 def test_a_job_tells_whether_it_is_exact_and_what_its_weights_were_checked_against() -> None:

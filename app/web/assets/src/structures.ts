@@ -14,7 +14,7 @@ const SHOWN_MS = 120;
 export function followStructures(): void {
   let view: Promise<StructureView> | undefined;
   document.addEventListener("click", (event) => {
-    const asked = (event.target as Element).closest<HTMLElement>("[data-show-structures], [data-run]");
+    const asked = (event.target as Element).closest<HTMLElement>("#relaxed [data-run]");
     if (!asked) return;
     view ??= open();
     void view.then((opened) => opened.choose(Number(asked.dataset["run"] ?? 0)));
@@ -23,11 +23,12 @@ export function followStructures(): void {
 
 async function open(): Promise<StructureView> {
   const place = need("#structure-view");
+  place.hidden = false;
   place.replaceChildren(h("p", { class: "muted", role: "status" }, "Loading the trajectory …"));
   const [library, xyz, answer] = await Promise.all([
     import("3dmol/build/3Dmol.es6-min.js"),
     import("./extxyz"),
-    fetch(place.dataset["url"] ?? ""),
+    fetch(need("#show-structures").dataset["url"] ?? ""),
   ]);
   if (!answer.ok) throw new Error(`The trajectory cannot be read: ${answer.status}`);
   return new StructureView(place, library, pageData<Run[]>("relaxed-runs"), xyz.frames(await answer.text()));
