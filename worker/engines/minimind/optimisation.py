@@ -48,7 +48,7 @@ class Optimisation:
             loss, aux = self.losses(tokens, positions, targets)
         self._scaler.scale(loss if aux is None else loss + aux).backward()
         self.window += 1
-        metrics: Metrics = {"train/loss": loss.detach(), "train/perplexity": loss.detach().exp()}
+        metrics: Metrics = {"train/loss": loss.detach()}
         return metrics if aux is None else {**metrics, "train/aux_loss": aux.detach()}
 
     def losses(

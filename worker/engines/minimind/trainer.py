@@ -63,6 +63,7 @@ class MinimindTrainer:
         rows = self._order.batch((step - 1) * self._ranks.count + self._ranks.rank + 1)
         try:
             metrics: Metrics = {**self._ranks.mean(self._optimisation.accumulate(*self._batch(self._rows, rows)))}
+            metrics["train/perplexity"] = torch.as_tensor(metrics["train/loss"]).exp()
             if step % self._training["accumulation_steps"] == 0 or step == self.total_steps:
                 metrics |= self._optimisation.apply(step, self.total_steps)
         except Exception as error:

@@ -1,5 +1,7 @@
 """MiniMind trainings of two ranks: windows of gradients are summed by each, put together once, and resumed bit for bit."""
 
+import math
+
 import pytest
 
 from tests.worker.engines.minimind.minimind_runs import make_config, resolved
@@ -25,4 +27,5 @@ def test_a_step_of_two_ranks_takes_what_are_two_steps_of_one(runs):
     both = runs.finish(resolved(make_config(accumulation_steps=1, max_steps=1)), artifacts_from=alone, **TWO)
     one, two, [pair] = metrics_of(alone)[1], metrics_of(alone)[2], metrics_of(both).values()
     assert pair["train/loss"] == pytest.approx((one["train/loss"] + two["train/loss"]) / 2, rel=1e-6)
+    assert pair["train/perplexity"] == pytest.approx(math.exp(pair["train/loss"]), rel=1e-6), "of the mean, not a mean"
     assert pair["train/grad_norm"] == pytest.approx(two["train/grad_norm"], rel=1e-5)
