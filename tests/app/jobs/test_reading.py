@@ -3,9 +3,11 @@
 import io
 import json
 import zipfile
+from importlib import metadata
 
 import pytest
 
+from app.engines import registry
 from app.wire.worker import PROTOCOL_VERSION
 from tests.conftest import counted_queries
 
@@ -161,7 +163,7 @@ def test_a_bundle_holds_the_whole_job(client, submit, worker, config):
 
 def test_engines_and_their_schemas_are_served(client):
     engines = client.get("/api/v1/engines").json()
-    assert [engine["name"] for engine in engines] == ["deepmd"]
+    assert [engine["name"] for engine in engines] == [engine.name for engine in registry.ENGINES]
     assert engines[0]["learning_curve_name"] == "lcurve.out"
     assert client.get("/api/v1/engines/deepmd/schema").json()["$schema"].endswith("2020-12/schema")
     assert client.get("/api/v1/engines/nothing/schema").status_code == 404
@@ -176,4 +178,5 @@ def test_health_says_which_part_is_away(anonymous):
 def test_versions_are_told(client):
     version = client.get("/api/v1/version").json()
     assert version["protocol"] == PROTOCOL_VERSION
-    assert version["engines"] == {"deepmd": "3.2.0"}
+    assert version["engines"] == {engine.name: metadata.version(engine.library) for engine in registry.ENGINES}
+    assert version["engines"]["deepmd"] == "3.2.0"

@@ -414,7 +414,8 @@ def test_resuming_goes_on_with_seed_config_and_step_of_the_base(client, app, wor
     assert (job["progress"]["step"], job["progress"]["total_steps"]) == (40, 200)
     assert count(app, Errand) == 1, "no list of tensors was ordered"
     hints = check(client, {"steps": 200}, mode="resume", base=f"job:{trained}")["hints"]
-    assert hints == {"steps": 200, "frames": 0, "parameters": 8, "checkpoint_bytes": len(b"weights of step 40")}
+    size = len(b"weights of step 40")
+    assert hints == {"steps": 200, "frames": 0, "entries": 0, "parameters": 8, "checkpoint_bytes": size}
     assert count(app, Errand) == 1
     other = client.post("/api/v1/jobs", json=body({"steps": 200}, mode="resume", base=f"job:{trained}") | {"seed": 5})
     assert problems(other).keys() == {"/seed"}
@@ -528,7 +529,8 @@ def test_a_check_counts_what_the_training_takes(client, app, worker, water):
     check(client)
     list_tensors(app, worker)
     # 8 weights of 8 bytes and a buffer of 2 × 4 bytes; Adam keeps two more numbers for each weight.
-    hints = {"steps": 100, "frames": 0, "parameters": 8, "checkpoint_bytes": 8 * 8 + 2 * 4 + 2 * 8 * 8}
+    size = 8 * 8 + 2 * 4 + 2 * 8 * 8
+    hints = {"steps": 100, "frames": 0, "entries": 0, "parameters": 8, "checkpoint_bytes": size}
     assert check(client)["hints"] == hints
 
 

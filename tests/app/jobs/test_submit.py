@@ -32,6 +32,8 @@ def test_a_job_is_queued_with_its_resolved_config(client, copper, config):
         "unit": "step",
         "total_steps": 1000,
         "latest": {},
+        "headline": [],
+        "units": {},
         "phase": None,
         "steps_per_s": None,
         "eta_s": None,
@@ -206,4 +208,4 @@ def test_a_savepoint_neither_sends_nor_drops(client, app, submit, bell):
         with pytest.raises(RuntimeError), session.begin_nested():
             raise RuntimeError("in a savepoint")
         assert bell.rung == []
-    assert bell.rung == [("deepmd", job_id, 1)]
+    assert bell.rung == [("deepmd", job_id, 1, 1)]
