@@ -1,0 +1,72 @@
+"""Jobs of kind relax over REST: structures are sent, refused or pinned, and the job counts its frames at the end."""
+
+import pytest
+
+from tests.app.jobs.conftest import inspect, register
+
+PAIR = "2\n\nCu 0 0 0\nCu 0 0 {}\n"
+
+
+@pytest.fixture
+def send(client):
+    """Send a pair of copper atoms so far apart as structures; return the answer."""
+
+    def send(distance, **fields):
+        params = {"name": "pair", "filename": "pair.xyz", "form": "structures", **fields}
+        return client.post("/api/v1/datasets", params=params, content=PAIR.format(distance).encode())
+
+    return send
+
+
+@pytest.fixture
+def relax(client, app, worker):
+    """Submit a relaxation by a base model that is ready; return the answer."""
+    register(app, "metal", b"weights of metal", engine="deepmd")
+    inspect(app, worker, engine="deepmd")
+
+    def relax(*structures, config=None, **options):
+        config = {"models": ["metal"], "structures": list(structures), **(config or {})}
+        return client.post("/api/v1/jobs", json={"kind": "relax", "config": config, **options})
+
+    return relax
+
+
+def codes(answer):
+    assert answer.status_code == 422, answer.text
+    return {problem["pointer"]: problem["code"] for problem in answer.json()["problems"]}
+
+
+def test_it_is_strict_and_counts_its_frames_when_it_has_ended(send, relax, client, worker):
+    assert send(2.5).status_code == 201
+    job = relax("dataset:pair").json()
+    assert (job["determinism"], job["resolved"]["structures"]) == ("strict", ["dataset:pair@1/pair"])
+    assert (job["progress"]["total_steps"], job["progress"]["unit"]) == (0, "frame")
+    attempt = worker.claim(job["id"])
+    assert [one["name"] for one in attempt.claim["datasets"]] == ["pair"]
+    attempt.end("completed", 7, total_steps=7)
+    ended = client.get(f"/api/v1/jobs/{job['id']}").json()
+    assert (ended["state"], ended["progress"]["total_steps"]) == ("completed", 7)
+
+
+def test_what_cannot_be_is_refused_with_its_place_and_warned_of_where_asked(send, relax):
+    found = send(0.9).json()["summary"]["structures"][0]["findings"]
+    assert [(one["code"], one["atoms"], one["elements"]) for one in found] == [("atoms-overlap", [0, 1], ["Cu", "Cu"])]
+    assert codes(relax("dataset:pair")) == {"/config/structures/0": "atoms-overlap"}
+    told = relax("dataset:pair", config={"on_unphysical": "warn"}).json()["warnings"]
+    assert "0.900 Å apart" in told[0]["message"]
+    wrong = {"fmax": -1, "optimizer": "CG", "inline": [{"name": "a", "symbols": ["Cu"], "positions": []}]}
+    assert codes(relax(config=wrong)) == {
+        "/config/fmax": "greater-than",
+        "/config/optimizer": "literal-error",
+        "/config/inline/0": "value-error",
+    }
+    assert codes(relax("dataset:pair", determinism="fast")) == {"/determinism": "fixed-determinism"}
+
+
+def test_a_form_that_no_engine_reads_is_refused_and_trainings_take_no_structures(send, client):
+    assert codes(send(2.5, form="pictures")) == {"/form": "unknown-form"}
+    assert send(2.5).status_code == 201
+    config = {"model": {"type_map": ["Cu"], "descriptor": {"type": "se_e2_a", "sel": [30]}, "fitting_net": {}}}
+    config |= {"training": {"training_data": {"systems": ["dataset:pair"]}, "numb_steps": 3}, "loss": {}}
+    answer = client.post("/api/v1/jobs", json={"config": config, "engine": "deepmd"})
+    assert "no-labels" in codes(answer).values()
