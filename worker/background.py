@@ -1,12 +1,16 @@
 """One thread for file writes, so that a busy disk never holds a training step up."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import ParamSpec, Self
 
 P = ParamSpec("P")
+
+POLL_S = 1.0
+"""Seconds between two looks whether the thread still lives."""
 
 
 class Background:
@@ -25,11 +29,18 @@ class Background:
     def wait(self) -> None:
         """Return when everything asked for is done."""
         while self._pending:
-            self._pending.popleft().result()
+            self._settle(self._pending.popleft())
+
+    def _settle(self, asked: Future[object]) -> None:
+        """Wait until something is done. A thread without memory can end before it has even begun with it."""
+        while not wait([asked], POLL_S).done:
+            if not self._writer.is_alive():
+                raise MemoryError("the thread that writes files has ended, most likely for lack of memory")
+        asked.result()
 
     def __enter__(self) -> Self:
         # The thread is there before it is needed: begun without memory it never comes up, and who begins it waits for ever.
-        self._thread.submit(int).result()
+        self._writer = self._thread.submit(threading.current_thread).result()
         return self
 
     def __exit__(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,11 @@ from worker.spool import MetricSpool
 log = logging.getLogger(__name__)
 
 Stop = Literal["checkpoint", "now"]
+
+RESERVE_BYTES = 4 << 20
+"""Memory that is held back during the steps and that an exception gives up first. With none at all CPython cannot leave a
+`finally` or `with` of a long function: it needs a number for that, and tries to get one for ever.
+"""
 
 
 class StopSwitch:
@@ -60,6 +66,7 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
         spool = MetricSpool(directory.metrics, background)
         meter = _Meter(progress.step)
         how: Stop | None = None
+        reserve = mmap(-1, RESERVE_BYTES)
         try:
             while progress.step < trainer.total_steps and (how := stop.wanted()) is None:
                 outlet.ranks.decide("step")
@@ -72,6 +79,9 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
             if how != "now" and progress.saved < progress.step:
                 _save(trainer, outlet.ranks, directory, spool, progress)
             outlet.ranks.decide("end")
+        except BaseException:
+            del reserve
+            raise
         finally:
             spool.drain()
     outlet.status(progress.step, meter.steps_per_s(progress.step))
@@ -125,6 +135,7 @@ def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwit
     with Background() as background:
         spool = MetricSpool(directory.metrics, background)
         meter = _Meter(0)
+        reserve = mmap(-1, RESERVE_BYTES)
         try:
             while (how := stop.wanted()) is None and (metrics := next(steps, None)) is not None:
                 progress.step += 1
@@ -132,6 +143,9 @@ def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwit
                 if spool.is_due():
                     spool.flush()
                     background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
+        except BaseException:
+            del reserve
+            raise
         finally:
             spool.drain()
     if how is None and task.total_steps == 0:
