@@ -74,6 +74,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     facts = [("progress", f"{progress.unit} {of_all(progress.step, progress.total_steps)}")]
     if job.state == "running":
         facts.append(("now", f"{escape(progress.phase or '')}, ETA {duration(progress.eta_s)}"))
+    facts += [("why", escape(job.stop_reason))] if job.stop_reason else []
     if job.unserved:
         facts.append(("waits", f"[yellow]no worker can take it now:[/] {escape(job.unserved)}"))
     if job.cause:
@@ -130,10 +131,11 @@ def _print_files(files: list[JobFile]) -> None:
 def _print_checkpoints(checkpoints: list[CheckpointView]) -> None:
     if not checkpoints:
         return
-    rows = table("step", "file", "size", "sha256", right=("step", "size"))
+    rows = table("step", "file", "size", "sha256", "kept as", right=("step", "size"))
     for checkpoint in checkpoints:
+        why = escape(", ".join(checkpoint.kept))
         for file in checkpoint.files:
-            rows.add_row(str(checkpoint.step), escape(file.name), size(file.size), file.sha256[:12])
+            rows.add_row(str(checkpoint.step), escape(file.name), size(file.size), file.sha256[:12], why)
     out().print(rows)
 
 

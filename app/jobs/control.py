@@ -92,6 +92,8 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
         "tags": list(job.tags),
         "checkpoints": dict(job.checkpoint_policy),
         "resources": {"gpus": job.gpus},
+        # What was measured already is not named any more: then it is what was asked for.
+        "test_on": list(job.test_on or job.submitted.get("test_on") or ()),
         "on_existing": wanted.on_existing,
     }
 

@@ -1,5 +1,6 @@
 """Pausing, resuming, retrying, extending, cloning and reordering jobs from the command line, against a real server."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ def job(cairn: Cairn, file: Path, empty_queue: None) -> int:
 
 def test_a_job_is_paused_resumed_and_retried(cairn: Cairn, job: int, worker: SimulatedWorker) -> None:
     assert f"Job {job} is paused." in cairn("pause", job, "--reason", "lunch").out
+    assert re.search(r"why +lunch", cairn("show", job).out)
     assert cairn("resume", job, "--json").json["state"] == "queued"
     attempt = worker.claim(job)
     attempt.checkpoint(200)

@@ -152,6 +152,7 @@ def test_show_tells_progress_cause_and_checkpoints(cairn: Cairn, attempt: Simula
     assert "train/rmse_e 12.5 meV/atom" in running.out
     assert "train/rmse_f 500 meV/Å" in running.out
     assert "model.ckpt-5.pt" in running.out
+    assert "newest" in running.out, "why the checkpoint is kept"
     attempt.end("failed", 5, "non-finite")
     assert "non-finite: it was non-finite" in cairn("show", job).out
     assert cairn("show", job, "--json").json["checkpoints"][0]["step"] == 5

@@ -2,7 +2,10 @@
 
 import pytest
 
+from app.db import reading
 from app.fleet.upkeep import submit_due
+from app.jobs import beginning, control
+from app.wire.control import Extend
 from app.wire.measuring import ErrorReport, ModelErrors, Quantity
 from tests.app.jobs.conftest import inspect, register
 
@@ -60,6 +63,18 @@ def test_a_training_is_tested_once_it_has_completed(client, train, upkeep, worke
     assert after["test_on"] == []
     events = client.get(f"/api/v1/jobs/{job_id}/events").json()
     assert [event["data"]["job"] for event in events if event["kind"] == "measured"] == [test["id"]]
+
+
+def test_an_extension_is_tested_on_the_same(app, train, upkeep):
+    def named():
+        with reading(app.state.sessions) as session:
+            begin = beginning.find(session, app.state.blobs, job_id)
+            return control.extension(session, job_id, Extend(steps=2000), begin)["test_on"]
+
+    job_id = train(1, test_on=[HELD_OUT])
+    assert named() == ["dataset:copper@1/md"]
+    assert upkeep() == 1
+    assert named() == [HELD_OUT], "as it was asked for"
 
 
 def test_data_can_be_named_later_and_two_trainings_are_compared_on_them(client, train, upkeep, worker):
