@@ -72,7 +72,9 @@ class WorkerView(View):
     busy_slots: int
     drain: bool
     alive: bool = Field(description="Heard of within a lease, and not stopped.")
-    stopped: bool = Field(default=False, description="It said so; otherwise one that is not alive is just not heard of.")
+    stopped: bool = Field(
+        default=False, description="It said so; otherwise one that is not alive is just not heard of."
+    )
     jobs: list[int] = Field(default=[], description="Ids of the jobs it runs.")
     first_seen_at: datetime
     last_seen_at: datetime
