@@ -53,6 +53,8 @@ assets: $(RUN) $(NODE) ## Build the dashboard's scripts and styles
 bench: $(DEV) assets ## Measure; prints ratios
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.storage
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.comparing
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.fleet
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.queue
 	$(BIN)/python -m bench.trainer
 	$(BIN)/python -m bench.determinism
 
