@@ -97,6 +97,7 @@ def test_a_single_task_curve_with_validation_is_byte_for_byte_what_dp_writes(tmp
 
 
 @pytest.mark.deepmd
+@pytest.mark.long  # the single-task curve is held to what dp writes, too
 def test_a_multi_task_curve_without_validation_is_byte_for_byte_what_dp_writes(tmp_path: Path) -> None:
     write_system(tmp_path / "data")
     config = json.loads(json.dumps(CONFIG))

@@ -75,6 +75,7 @@ def test_the_overlap_of_issue_4502_is_refused_with_its_pair_and_distance(task, d
     assert list(run.files.iterdir()) == []
 
 
+@pytest.mark.long(on="frozen-4")  # what the frozen form changes is told by a test of its own
 @pytest.mark.parametrize(("form", "times"), [("checkpoint", 20), ("frozen", 4)])
 def test_the_overlap_of_issue_4502_relaxes_identically_every_time(relax, dpa2, form, times):
     options = {"on_unphysical": "warn", "max_steps": 6, "form": form}

@@ -100,6 +100,7 @@ def test_fine_tuning_from_a_branch_begins_like_stock(runs, session_runs, data_ro
     _compare(weights_of(trainer_of(run)), _stock(config, file, data_root, branch="metal"))
 
 
+@pytest.mark.long  # files as stock writes them are read in every other test here
 def test_a_base_that_stock_trained(runs, data_root, tmp_path):
     """`dp --pt train` writes it, Cairn reads it, and the bias moves. A frozen model has the same weights."""
     config = make_config(steps=2, validation_data=None, save_freq=2)
