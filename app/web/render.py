@@ -27,6 +27,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    env.policies["json.dumps_kwargs"] = {}  # unsorted: charts come in the order of their words
     env.filters.update(formats.FILTERS)
     env.globals["words"] = words
     return env

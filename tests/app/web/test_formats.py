@@ -1,11 +1,14 @@
 """Formats: numbers, sizes, durations and documents as people read them."""
 
+import html
 import json
 import math
 
 import pytest
 
-from app.web import formats
+from app.engines import registry
+from app.web import formats, words
+from app.web.render import environment
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,12 @@ def test_a_nested_document_becomes_paths() -> None:
         ("e", "[1, 2]"),
         ("f", "{}"),
     ]
+
+
+@pytest.mark.parametrize("engine", [engine.name for engine in registry.ENGINES])
+def test_charts_come_in_the_order_of_their_words(engine):
+    """The browser takes the order of a page's JSON for that of the charts: sorted, gradients would stand before losses."""
+    ordered = words.panels(engine, ["train/grad_norm", "train/loss", "lr"])
+    written = json.loads(html.unescape(environment().from_string("{{ found|tojson }}").render(found=ordered)))
+    assert list(written) == list(ordered)
+    assert next(iter(written)) == "loss"
