@@ -27,7 +27,7 @@ def up(
     open_: Annotated[bool, typer.Option("--open", help="Open the dashboard in a browser.")] = False,
 ) -> None:
     """Start Cairn here: Redis, API and a worker, supervised until Ctrl-C."""
-    module = _import("app.up", "up", "server,worker,deepmd")
+    module = _import("app.up", "up", "server,worker,deepmd,minimind")
     code = module.up(data_dir=data_dir, host=host, port=port, worker=not no_worker, slots=slots, open_browser=open_)
     raise typer.Exit(code)
 
@@ -58,7 +58,7 @@ def worker() -> None:
     import os
     import sys
 
-    _import("celery", "worker", "worker,deepmd")
+    _import("celery", "worker", "worker,deepmd,minimind")
     # A directory `worker` where somebody happens to start us is none of ours.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606  (our own interpreter)
