@@ -75,16 +75,22 @@ def print_tests(tests: Sequence[Measured]) -> None:
     for one in tests:
         shown = [what for what in present(one.quantities, one.errors) if what.headline]
         errors = ", ".join(f"{what.title} {_short(one.errors[what.key])} {what.unit}" for what in shown)
-        where = escape(", ".join(one.data))
-        out().print(f"  [dim]{'test':<12}[/]job {one.job}, step {one.step} on {where}: {errors or state(one.state)}")
+        where = f"{escape(_point(one))} on {escape(', '.join(one.data))}"
+        out().print(f"  [dim]{'test':<12}[/]job {one.job}, {where}: {errors or state(one.state)}")
+
+
+def _point(one: Measured) -> str:
+    """Return which model of a training it was."""
+    return f"step {one.step}" + (f", task {one.head}" if one.head else "")
 
 
 def print_pairs(pairs: Sequence[MeasuredPair], left: int, right: int) -> None:
     """Print two trainings' errors on the same held-out data, if there are any."""
     for pair in pairs:
-        heads = [f"job {job_id}, step {side.step}" for job_id, side in ((left, pair.left), (right, pair.right))]
+        sides = ((left, pair.left), (right, pair.right))
+        heads = [f"job {job_id}, {escape(_point(side))}" for job_id, side in sides]
         rows = table(f"on {escape(', '.join(pair.left.data))}", *heads, "unit", right=heads)
         for one in present(pair.left.quantities, pair.left.errors):
-            sides = [side.errors.get(one.key) for side in (pair.left, pair.right)]
-            rows.add_row(one.title, *[_full(value) for value in sides], one.unit)
+            values = [side.errors.get(one.key) for _, side in sides]
+            rows.add_row(one.title, *[_full(value) for value in values], one.unit)
         out().print(rows)

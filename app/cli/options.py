@@ -72,7 +72,9 @@ Replicas = Annotated[
 TestOn = Annotated[
     list[str] | None,
     typer.Option(
-        "--test-on", metavar="REF", help="Test its last checkpoint on this data: dataset:water-held-out. Repeatable."
+        "--test-on",
+        metavar="REF",
+        help="Test its last checkpoint on this data: dataset:water-held-out; of several tasks TASK=dataset:…. Repeatable.",
     ),
 ]
 Gpus = Annotated[

@@ -126,7 +126,10 @@ class Task(Protocol):
     on_data: bool
     """Whether `models` and `data` are all that its config needs: the page of a group offers it."""
     report: str | None
-    """Name of the file in which it tells errors, of the form `app.wire.measuring.ErrorReport`; None: it measures none."""
+    """Name of the file in which it tells errors, of the form `app.wire.measuring.ErrorReport`; None: it measures none.
+
+    One that measures takes `models`, `data` and, for models of several tasks, `head`: so trainings are tested by themselves.
+    """
     relaxed: str | None
     """Name of the file in which it tells where structures went, of the form `app.wire.relaxing.RelaxReport`."""
     determinism: Determinism | None

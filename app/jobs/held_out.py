@@ -1,6 +1,7 @@
 """Data that a training's last checkpoint is to be measured on by itself: whether that will work, said before it begins."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.engines.base import DatasetFacts, DataUse, Engine, Model, Task
@@ -12,25 +13,52 @@ from app.wire.problems import Problem
 ITSELF = "this training"
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Data that a training is measured on, and which of its tasks."""
+
+    head: str | None
+    """None: the training has one model only."""
+    use: DataUse
+
+    def text(self, data: str) -> str:
+        """Return how such an entry is written that names these data."""
+        return data if self.head is None else f"{self.head}={data}"
+
+
 def measuring(engine: Engine) -> tuple[str, Task] | None:
     """Return the kind of job with which an engine measures models on data, the first if it has several."""
     return next(((kind, task) for kind, task in engine.tasks.items() if task.report is not None), None)
 
 
-def uses(texts: Sequence[str], place: str) -> list[DataUse]:
-    """Return the references as places of a submission."""
-    return [DataUse(f"{place}/{index}", text, DatasetRef.parse(text)) for index, text in enumerate(texts)]
+def uses(texts: Sequence[str], place: str) -> list[HeldOut]:
+    """Return the entries of a submission: `dataset:NAME`, or `TASK=dataset:NAME` of a training of several tasks."""
+    return [_read(text, f"{place}/{index}") for index, text in enumerate(texts)]
+
+
+def _read(text: str, pointer: str) -> HeldOut:
+    head, mark, name = text.partition("=dataset:")
+    if not mark or text.startswith("dataset:"):
+        return HeldOut(None, DataUse(pointer, text, DatasetRef.parse(text)))
+    data = f"dataset:{name}"
+    return HeldOut(head, DataUse(pointer, data, DatasetRef.parse(data)))
+
+
+def asked(models: Sequence[str], one: HeldOut) -> dict[str, Any]:
+    """Return the config of a job that measures models of a training on the data."""
+    head = {} if one.head is None else {"head": one.head}
+    return {"models": list(models), "data": [one.use.text], **head}
 
 
 def settle(
     engine: Engine,
-    named: Sequence[DataUse],
+    named: Sequence[HeldOut],
     *,
     config: Mapping[str, Any],
     datasets: Mapping[str, DatasetFacts],
     known: Collection[str],
 ) -> list[str]:
-    """Return the references with the versions that are meant, for a training of this resolved config.
+    """Return the entries with the versions that are meant, for a training of this resolved config.
 
     Raises:
         Invalid: with everything for which its model could not be measured on them, as far as its config tells.
@@ -38,23 +66,24 @@ def settle(
     kind = measuring(engine)
     if kind is None and named:
         message = f"{engine.name} has no jobs that measure a model on data"
-        raise Invalid([Problem(code="unknown-kind", message=message, pointer=named[0].pointer, hint="Remove it.")])
-    problems = list(missing_data(named, datasets, known, None))
+        raise Invalid([Problem(code="unknown-kind", message=message, pointer=named[0].use.pointer, hint="Remove it.")])
+    problems = list(missing_data([one.use for one in named], datasets, known, None))
     if kind is not None:
-        problems += [one for use in named if use.text in datasets for one in _refused(kind[1], use, config, datasets)]
+        there = [one for one in named if one.use.text in datasets]
+        problems += [problem for one in there for problem in _refused(kind[1], one, config, datasets)]
     if problems:
         raise Invalid(problems)
-    return [_pinned(use, datasets[use.text]) for use in named]
+    return [one.text(_pinned(one.use, datasets[one.use.text])) for one in named]
 
 
 def _refused(
-    task: Task, use: DataUse, config: Mapping[str, Any], datasets: Mapping[str, DatasetFacts]
+    task: Task, one: HeldOut, config: Mapping[str, Any], datasets: Mapping[str, DatasetFacts]
 ) -> Iterator[Problem]:
     itself = {ITSELF: [Model(ITSELF, "", config=config)]}
-    asked = {"models": [ITSELF], "data": [use.text]}
-    answer = task.resolve(asked, root_seed=0, datasets=datasets, models=itself)
+    answer = task.resolve(asked([ITSELF], one), root_seed=0, datasets=datasets, models=itself)
     for problem in answer.problems:
-        yield problem.model_copy(update={"pointer": use.pointer})
+        hint = f"Write TASK={one.use.text}." if problem.code == "missing-head" else problem.hint
+        yield problem.model_copy(update={"pointer": one.use.pointer, "hint": hint})
 
 
 def _pinned(use: DataUse, facts: DatasetFacts) -> str:

@@ -87,6 +87,7 @@ def _of_job(session: Session, store: BlobStore, job: Job, training: int) -> Iter
             name=job.name,
             state=job.state,
             step=ref.step,
+            head=job.resolved.get("head"),
             data=_short(job.resolved["data"]),
             data_digest=digest,
             ended_at=job.ended_at,
@@ -118,15 +119,22 @@ def _short(data: Sequence[str]) -> list[str]:
 
 
 def pairs(session: Session, store: BlobStore, left: int, right: int) -> list[MeasuredPair]:
-    """Return two trainings' errors on the same data: of each the newest job that has completed, at its newest checkpoint."""
+    """Return two trainings' errors on the same data: of each the newest job that has completed, at its newest checkpoint.
+
+    Tasks are compared by their names; the one model of a training that has no tasks with each.
+    """
     ours, theirs = (_newest(of_training(session, store, job_id)) for job_id in (left, right))
-    return [MeasuredPair(left=row, right=theirs[key]) for key, row in ours.items() if key in theirs]
+    return [MeasuredPair(left=one, right=other) for one in ours for other in theirs if _comparable(one, other)]
 
 
-def _newest(rows: Sequence[Measured]) -> dict[str, Measured]:
-    found: dict[str, Measured] = {}
+def _comparable(one: Measured, other: Measured) -> bool:
+    return one.data_digest == other.data_digest and (one.head == other.head or None in (one.head, other.head))
+
+
+def _newest(rows: Sequence[Measured]) -> list[Measured]:
+    found: dict[tuple[str, str | None], Measured] = {}
     for row in rows:
-        known = found.get(row.data_digest)
-        if row.errors and (known is None or row.step > known.step):
-            found[row.data_digest] = row
-    return found
+        key = (row.data_digest, row.head)
+        if row.errors and (key not in found or row.step > found[key].step):
+            found[key] = row
+    return list(found.values())

@@ -7,7 +7,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore, open_store
-from app.datasets.service import facts
 from app.db import reading, transaction
 from app.engines.documents import canonical
 from app.errors import AppError, Conflict
@@ -45,7 +44,7 @@ def _measure(sessions: sessionmaker[Session], settings: Settings, store: BlobSto
     submitted = 0
     for text, submit in made.items():
         try:
-            number = _submit(sessions, settings, store, job_id, submit)
+            number = _submit(sessions, settings, store, job_id, text, submit)
         except AppError as error:
             words, data = (
                 f"not measured on {text}: {error.problem.message}",
@@ -67,19 +66,21 @@ def _measure(sessions: sessionmaker[Session], settings: Settings, store: BlobSto
 def _submission(job: Job, text: str) -> JobSubmit:
     kind = held_out.measuring(preparation.find_engine(job.engine))
     assert kind is not None, "refused when the data were named"
-    end = f" on {text.removeprefix('dataset:')}"
+    [one] = held_out.uses([text], "")
+    of_task = f" ({one.head})" if one.head else ""
+    end = f"{of_task} on {one.use.text.removeprefix('dataset:')}"
     return JobSubmit(
         kind=kind[0],
         engine=job.engine,
         name=job.name[: max(1, MAX_NAME - len(end))] + end[: MAX_NAME - 1],
-        config={"models": [f"job:{job.id}"], "data": [text]},
+        config=held_out.asked([f"job:{job.id}"], one),
         priority=job.priority,
         determinism=job.determinism,
     )
 
 
 def _submit(
-    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, job_id: int, submit: JobSubmit
+    sessions: sessionmaker[Session], settings: Settings, store: BlobStore, job_id: int, text: str, submit: JobSubmit
 ) -> int:
     document = submit.model_dump(mode="json", exclude_defaults=True)
     prepared = intake.prepare(sessions, settings, store, submit)
@@ -89,7 +90,7 @@ def _submit(
     with transaction(sessions) as session:
         answer = intake.accept(session, store, prepared, request)
         if answer.new:
-            words = f"measured on {submit.config['data'][0]} by job {answer.job.id}"
+            words = f"measured on {text} by job {answer.job.id}"
             tell(session, job_id, "measured", words, data={"job": answer.job.id})
         return answer.job.id
 
@@ -105,11 +106,7 @@ def name_data(session: Session, job_id: int, texts: list[str]) -> None:
     job = service.get(session, job_id)
     if job.kind != "train":
         raise Conflict(f"job {job_id} is a {job.kind} job: only trainings are measured", code="no-training")
-    named = held_out.uses(texts, "/data")
-    rows = preparation.named_datasets(session, named)
     engine = preparation.find_engine(job.engine)
-    found = {text: facts(row) for text, row in rows.items()}
-    known = preparation.dataset_names(session)
-    job.test_on = held_out.settle(engine, named, config=job.resolved, datasets=found, known=known) or None
+    job.test_on = preparation.settle_held_out(session, engine, texts, "/data", job.resolved) or None
     tell(session, job_id, "changed", f"to be measured on {', '.join(job.test_on) if job.test_on else 'no data'}")
     touch(session, job_id)

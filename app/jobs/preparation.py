@@ -1,9 +1,10 @@
 """From a submission to all that is known before it is stored: base, data, resolution, transfer plan, hints."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -52,7 +53,7 @@ class Prepared:
     group_id: int | None = None
     """The group whose replicas these are."""
     test_on: tuple[str, ...] = ()
-    """The data that its last checkpoint will be measured on, with their versions."""
+    """What its last checkpoint will be measured on, with the versions that are meant."""
 
     @property
     def start(self) -> Start:
@@ -184,15 +185,25 @@ def _resolve(
     best = submit.checkpoints.keep_best
     if problem := unknown_metric(engine, submit.kind, answer.config, best, "/checkpoints/keep_best"):
         raise Invalid([problem])
-    return Prepared(engine, submit, answer, datasets, found, test_on=_held_out(session, engine, submit, answer))
+    test_on = settle_held_out(session, engine, submit.test_on, "/test_on", answer.config)
+    return Prepared(engine, submit, answer, datasets, found, test_on=tuple(test_on))
 
 
-def _held_out(session: Session, engine: Engine, submit: JobSubmit, resolution: Resolution) -> tuple[str, ...]:
-    """Return the data to measure on, pinned. Raises Invalid when a model of this config cannot be."""
-    named = held_out.uses(submit.test_on, "/test_on")
-    found = {text: facts(row) for text, row in named_datasets(session, named).items()}
-    known = dataset_names(session)
-    return tuple(held_out.settle(engine, named, config=resolution.config, datasets=found, known=known))
+def settle_held_out(
+    session: Session, engine: Engine, texts: Sequence[str], place: str, config: Mapping[str, Any]
+) -> list[str]:
+    """Return what a training of this resolved config is to be measured on, with the versions that are meant.
+
+    Raises:
+        Invalid: with everything for which its model cannot be; pointers are below `place`.
+    """
+    named = held_out.uses(texts, place)
+    uses = [one.use for one in named]
+    datasets = named_datasets(session, uses)
+    if problems := list(_foreign_data(engine, uses, datasets)):
+        raise Invalid(problems)
+    found = {text: facts(row) for text, row in datasets.items()}
+    return held_out.settle(engine, named, config=config, datasets=found, known=dataset_names(session))
 
 
 def find_engine(name: str) -> Engine:

@@ -125,8 +125,8 @@ class JobSubmit(Message):
     test_on: list[Annotated[str, Field(min_length=1, max_length=300)]] = Field(
         default=[],
         max_length=20,
-        description="Held-out data, `dataset:NAME[@VERSION][/SYSTEM]`: once it has completed, its last checkpoint is "
-        "tested on each, by a job of its own.",
+        description="Held-out data, `dataset:NAME[@VERSION][/SYSTEM]`, of a training of several tasks `TASK=dataset:…`: "
+        "once it has completed, its last checkpoint is tested on each, by a job of its own.",
     )
     replicas: int = Field(
         default=1,

@@ -105,6 +105,7 @@ class Measured(View):
     name: str
     state: JobState
     step: int = Field(description="Of the training: which checkpoint it was.")
+    head: str | None = Field(default=None, description="Of a training of several tasks: which of them.")
     data: list[str]
     data_digest: str = Field(description="SHA-256 of the data's content and of how much of it: equal for equal data.")
     ended_at: datetime | None = None
@@ -122,4 +123,7 @@ class MeasuredPair(View):
 class MeasureOn(Message):
     """On which data a training's last checkpoint is measured by itself once it has completed; none: not at all."""
 
-    data: list[str] = Field(max_length=20, description="`dataset:NAME[@VERSION][/SYSTEM]`: a job each.")
+    data: list[str] = Field(
+        max_length=20,
+        description="`dataset:NAME[@VERSION][/SYSTEM]`, of a training of several tasks `TASK=dataset:…`: a job each.",
+    )

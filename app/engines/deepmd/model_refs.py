@@ -96,12 +96,13 @@ def head_section(draft: Draft, one: Named, head: str | None) -> Mapping[str, Jso
             draft.refuse("no-such-head", ("head",), message, "Remove it.")
             return None
         return heads[""]
-    there_are = f"It has {', '.join(heads)}."
+    there_are = ", ".join(heads)
     if head is None:
-        message = f"names {one.name}, which holds several models, one per task"
-        draft.refuse("missing-head", ("models", one.index), message, f"Say which with `head`. {there_are}")
+        message = f"names {one.name}, which holds several models, one per task: {there_are}"
+        draft.refuse("missing-head", ("models", one.index), message, "Say which with `head`.")
     elif head not in heads:
-        draft.refuse("no-such-head", ("head",), f"is {head!r}, which is no task of {one.name}", there_are)
+        message = f"is {head!r}, which is no task of {one.name}"
+        draft.refuse("no-such-head", ("head",), message, f"It has {there_are}.")
     return heads.get(head) if head is not None else None
 
 

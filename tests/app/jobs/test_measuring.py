@@ -1,10 +1,13 @@
 """Trainings on held-out data: tests submitted by themselves, found again, compared; equal tasks answered by one job."""
 
+import copy
+
 import pytest
 
-from app.db import reading
+from app.db import reading, transaction
 from app.fleet.upkeep import submit_due
 from app.jobs import beginning, control
+from app.tables import Dataset
 from app.wire.control import Extend
 from app.wire.measuring import ErrorReport, ModelErrors, Quantity
 from tests.app.jobs.conftest import inspect, register
@@ -24,6 +27,20 @@ def train(submit, worker):
         return attempt.claim["job_id"]
 
     return train
+
+
+def of_several_tasks(config, *tasks):
+    """Return a config that trains the model of `config` as each of these tasks."""
+    several = copy.deepcopy(config)
+    model, training = several.pop("model"), several["training"]
+    branch = {"type_map": "types", "descriptor": "both", "fitting_net": model["fitting_net"]}
+    shared = {"types": model["type_map"], "both": {**model["descriptor"], "type": "se_atten_v2", "sel": 72}}
+    data = {key: training.pop(key) for key in ("training_data", "validation_data") if key in training}
+    return several | {
+        "model": {"shared_dict": shared, "model_dict": dict.fromkeys(tasks, branch)},
+        "loss_dict": dict.fromkeys(tasks, several.pop("loss")),
+        "training": training | {"data_dict": dict.fromkeys(tasks, data), "model_prob": dict.fromkeys(tasks, 1.0)},
+    }
 
 
 @pytest.fixture
@@ -65,6 +82,29 @@ def test_a_training_is_tested_once_it_has_completed(client, train, upkeep, worke
     assert [event["data"]["job"] for event in events if event["kind"] == "measured"] == [test["id"]]
 
 
+def test_each_task_of_several_is_tested_on_its_own_data(client, config, train, upkeep, worker):
+    several = of_several_tasks(config, "metal", "alloy")
+    job_id = train(1, config=several, test_on=[f"metal={HELD_OUT}", f"alloy={HELD_OUT}"])
+    assert client.get(f"/api/v1/jobs/{job_id}").json()["test_on"] == [
+        "metal=dataset:copper@1/md",
+        "alloy=dataset:copper@1/md",
+    ]
+    assert upkeep() == 2
+    tests = {row["head"]: row["job"] for row in measured_of(client, job_id)}
+    for head, number in tests.items():
+        job = client.get(f"/api/v1/jobs/{number}").json()
+        assert (job["resolved"]["head"], job["name"].endswith(f" ({head}) on copper@1/md")) == (head, True)
+        finish(worker, number, rmse_f=0.1 * len(head))
+    alone = train(2, test_on=[HELD_OUT])
+    assert upkeep() == 1
+    finish(worker, measured_of(client, alone)[0]["job"], rmse_f=0.2)
+    pairs = measured_of(client, job_id, alone)
+    assert {pair["left"]["head"] for pair in pairs} == {"metal", "alloy"}, "each task beside the one model"
+    again = measured_of(client, job_id, job_id)
+    assert all(pair["left"]["head"] == pair["right"]["head"] for pair in again), "tasks by their names"
+    assert len(again) == 2
+
+
 def test_an_extension_is_tested_on_the_same(app, train, upkeep):
     def named():
         with reading(app.state.sessions) as session:
@@ -101,6 +141,28 @@ def test_what_could_not_be_measured_is_refused_before_the_training(client, confi
     found = {problem["pointer"]: problem["code"] for problem in answer.json()["problems"]}
     codes = ("unknown-dataset", "data-not-a-dataset", "unknown-system")
     assert found == {f"/test_on/{index}": code for index, code in enumerate(codes)}
+
+
+def test_data_of_another_engine_are_refused(app, client, config, copper):
+    with transaction(app.state.sessions) as session:
+        session.get_one(Dataset, copper.id).engine = "minimind"
+        values = {name: getattr(copper, name) for name in ("digest", "blob_sha256", "size", "source", "summary")}
+        session.add(Dataset(name="copper", version=2, engine="deepmd", **values))
+    answer = client.post("/api/v1/jobs", json={"config": config, "test_on": ["dataset:copper@1"]})
+    assert (answer.json()["code"], answer.json()["pointer"]) == ("wrong-engine", "/test_on/0"), answer.text
+
+
+def test_a_task_is_named_where_there_are_several_and_only_there(client, config, copper):
+    several = of_several_tasks(config, "metal", "alloy")
+    for sent, test_on, code, says in (
+        (several, HELD_OUT, "missing-head", f"Write TASK={HELD_OUT}."),
+        (several, f"gas={HELD_OUT}", "no-such-head", "It has metal, alloy."),
+        (config, f"metal={HELD_OUT}", "no-such-head", "Remove it."),
+        (several, "metal=dataset:silver", "unknown-dataset", None),
+    ):
+        problem = client.post("/api/v1/jobs", json={"config": sent, "test_on": [test_on]}).json()
+        assert (problem["code"], problem["pointer"]) == (code, "/test_on/0"), problem
+        assert says in (None, problem["hint"]), problem
 
 
 def test_later_as_well(client, train, submit):

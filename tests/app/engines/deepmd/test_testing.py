@@ -51,7 +51,7 @@ def test_a_model_of_several_tasks_needs_its_head() -> None:
     assert resolve(tasks, head="metal").problems == []
     missing = resolve(tasks)
     assert codes(missing) == {"/models/0": "missing-head"}
-    assert missing.problems[0].hint == "Say which with `head`. It has metal, dipoles."
+    assert missing.problems[0].message.endswith("one per task: metal, dipoles")
     assert codes(resolve(tasks, head="gas")) == {"/head": "no-such-head"}
     assert codes(resolve(trained(1), head="metal")) == {"/head": "no-such-head"}
     assert codes(resolve(tasks, head="dipoles")) == {"/models/0": "not-an-energy-model"}
