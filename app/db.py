@@ -16,6 +16,9 @@ from sqlalchemy.orm import Session, sessionmaker
 MAX_WRITERS = 8
 """Requests of either way to write that write at the same time. Well below the 40 threads of the pool."""
 
+MAX_READERS = 16
+"""Requests that read at the same time. Each keeps a connection while it waits for a thread, and there are 60."""
+
 LOCK_S = 30.0
 """Seconds that a transaction waits for SQLite's write lock."""
 
@@ -160,4 +163,7 @@ def _read_session(request: Request) -> Iterator[Session]:
 # and do all of it in one thread: `with transaction(sessions) as session`.
 WriteSession = Annotated[Session, Depends(_write_session, scope="function", max_concurrency=MAX_WRITERS)]
 Writers = Annotated[sessionmaker[Session], Depends(_writers, scope="function", max_concurrency=MAX_WRITERS)]
-ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
+
+# A `ReadSession` goes from thread to thread, too, with a connection: with all connections in hands that wait for a thread,
+# and all threads waiting for a connection, nobody would get either.
+ReadSession = Annotated[Session, Depends(_read_session, scope="function", max_concurrency=MAX_READERS)]

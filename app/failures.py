@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -28,6 +29,7 @@ def install(app: FastAPI) -> None:
         RequestValidationError,
         DataError,
         OperationalError,
+        NoConnectionFree,
         OverflowError,
         ClientDisconnect,
     ):
@@ -67,6 +69,9 @@ def recognise(request: Request, error: Exception) -> AppError | None:
     if isinstance(error, OperationalError) and _has_no_room(error):
         log.warning("the database's disk is full: %s", error.orig)
         return DiskFull("The database's disk is full: nothing was stored.", hint="Free space there, then try again.")
+    if isinstance(error, NoConnectionFree):
+        log.warning("no connection to the database became free: %s", error)
+        return Unavailable("the server has more to do than it can just now", hint="Try again in a few seconds.")
     # SQLite also says this of a table or column that a migration should have made: that is our own mistake.
     if isinstance(error, OperationalError) and "no such" not in str(error.orig):
         log.warning("the database is away: %s", error)
