@@ -1,4 +1,4 @@
-"""`cairn pause|resume|retry|extend|clone|priority|retention`: what the commands are called and take."""
+"""`cairn pause|resume|retry|extend|clone|priority|retention|test-on`: what the commands are called and take."""
 
 from typing import Annotated
 
@@ -102,3 +102,18 @@ def retention(
 
     changes = given(keep_last=last, keep_best=best, keep_every=every)
     retaining.retain(job, changes, dry_run=dry_run, as_json=json)
+
+
+def held_out(
+    job: Job,
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REF]...", help="dataset:NAME[@VERSION][/SYSTEM]; of several tasks TASK=dataset:…"),
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="On nothing more.")] = False,
+    json: Json = False,
+) -> None:
+    """Show on which data a training was tested, or say on which it is, by itself, once it has completed."""
+    from app.cli import measuring
+
+    measuring.hold_out(job, data or [], none=none, as_json=json)

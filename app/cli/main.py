@@ -98,6 +98,7 @@ def build() -> typer.Typer:
         _add(app, commands, panel)
     # A negative priority is no option, although it looks like one.
     app.command(rich_help_panel="Jobs", context_settings={"ignore_unknown_options": True})(control.priority)
+    app.command("test-on", rich_help_panel="Jobs")(control.held_out)
     replicas = typer.Typer(no_args_is_help=True, help="Look at groups of replicas, and act on all of their jobs.")
     _add(replicas, (groups.ls, groups.show, groups.cancel, groups.pause, groups.resume, groups.download))
     app.add_typer(replicas, name="group", rich_help_panel="Jobs")

@@ -16,6 +16,7 @@ from app.cli.attachments import attached
 from app.cli.comparing import clip, print_inheritance
 from app.cli.document import Document, apply_settings, empty, read
 from app.cli.failures import FAILED, Failure, Fault, usage
+from app.cli.measuring import words as words_of_tests
 from app.cli.screen import err, out, print_fault, print_json, size, table
 from app.cli.starting import Starting, words
 from app.cli.transfer import kept, print_plan
@@ -124,6 +125,8 @@ def _report(job: JobDetail, group: GroupDetail | None, document: Document) -> No
     if job.base:
         share = f", {kept(job.plan)}" if job.plan else ""
         console.print(f"  {escape(words(job.start, job.base))}{share}", soft_wrap=True)
+    if job.test_on:
+        console.print(f"  {words_of_tests(job)}", soft_wrap=True)
     if job.unserved:
         console.print(f"  [yellow]No worker can take it now:[/] {escape(job.unserved)}.", soft_wrap=True)
     if job.state == "checking":

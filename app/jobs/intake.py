@@ -83,7 +83,10 @@ def accept(session: Session, store: BlobStore, prepared: Prepared | PreparedGrou
     if whole is not None and whole.decision == "refused":
         raise weight_check.refusal(whole)
     if whole is not None and whole.decision == "reuse":
-        return Answer(twins.reuse(session, whole), new=False, reused=whole)
+        job = twins.reuse(session, whole)
+        for member, decided in zip(_members(prepared), found, strict=True):
+            twins.measure_too(session, decided.check, member.test_on)
+        return Answer(job, new=False, reused=whole)
     if isinstance(prepared, PreparedGroup):
         job, new = replicas.create(session, prepared, request)
     else:
@@ -105,11 +108,14 @@ def _same_task(session: Session, prepared: Prepared) -> WeightCheck | None:
     return twins.same_task(session, prepared.submit, prepared.resolution.digest)
 
 
+def _members(prepared: Prepared | PreparedGroup) -> Sequence[Prepared]:
+    return prepared.members if isinstance(prepared, PreparedGroup) else (prepared,)
+
+
 def _wanted(prepared: Prepared | PreparedGroup) -> list[Wanted]:
-    members = prepared.members if isinstance(prepared, PreparedGroup) else (prepared,)
     return [
         Wanted(one.resolution.digest, one.submit.determinism, one.submit.on_existing)
-        for one in members
+        for one in _members(prepared)
         if one.submit.kind == "train"
     ]
 

@@ -165,3 +165,13 @@ def reuse(session: Session, check: WeightCheck) -> Job:
     tell(session, check.twin, "reused", "submitted again, and answered with this job", data={"policy": check.policy})
     touch(session, check.twin)
     return session.get_one(Job, check.twin, populate_existing=True)
+
+
+def measure_too(session: Session, check: WeightCheck, test_on: Sequence[str]) -> None:
+    """Have the twin that answers a submission measured on what that one asks for, beside what it is to be anyway."""
+    job = session.get_one(Job, check.twin)
+    new = [text for text in test_on if text not in (job.test_on or ())]
+    if new:
+        job.test_on = [*(job.test_on or ()), *new]
+        tell(session, job.id, "changed", f"to be measured on {', '.join(new)}, too, as a submission of the same asks")
+        touch(session, job.id)

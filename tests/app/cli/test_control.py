@@ -63,6 +63,18 @@ def test_retention_is_shown_tried_and_changed(cairn: Cairn, job: int, worker: Si
     assert (unknown.code, "unknown-metric" in unknown.err) == (1, True)
 
 
+def test_data_to_be_tested_on_are_shown_named_and_taken_back(cairn: Cairn, job: int) -> None:
+    assert f"Job {job} is to be tested on nothing more." in cairn("test-on", job).out
+    said = f"Job {job} is tested on dataset:copper@1/md once it has completed."
+    assert said in cairn("test-on", job, "dataset:copper/md").out
+    assert said in cairn("test-on", job).out
+    assert "dataset:copper@1/md" in cairn("show", job).out
+    wrong = cairn("test-on", job, "metal=dataset:copper")
+    assert (wrong.code, "no-such-head" in wrong.err) == (1, True)
+    assert cairn("test-on", job, "dataset:copper", "--none").code == 2
+    assert cairn("test-on", job, "--none", "--json").json == {"test_on": [], "tests": []}
+
+
 def test_priorities_may_be_negative(cairn: Cairn, job: int) -> None:
     assert f"Job {job} has priority -5 and is queued." in cairn("priority", job, -5).out
     assert cairn("priority", job, 7, "--json").json["priority"] == 7

@@ -117,6 +117,23 @@ def test_an_extension_is_tested_on_the_same(app, train, upkeep):
     assert named() == [HELD_OUT], "as it was asked for"
 
 
+def test_a_twin_that_is_the_answer_is_tested_on_what_was_asked(client, config, train, upkeep):
+    job_id = train(1)
+    again = {"config": config, "seed": 1, "on_existing": "reuse", "test_on": [HELD_OUT]}
+    for _ in range(2):
+        answer = client.post("/api/v1/jobs", json=again)
+        assert (answer.status_code, answer.json()["id"]) == (200, job_id), answer.text
+        assert answer.json()["test_on"] == ["dataset:copper@1/md"]
+        assert upkeep() == 1
+        assert len(measured_of(client, job_id)) == 1, "the second time it is tested already"
+    group = {"config": config, "seed": 3, "replicas": 2}
+    first = client.post("/api/v1/jobs", json=group).json()
+    assert client.post("/api/v1/jobs", json={**again, **group}).json()["id"] == first["id"]
+    jobs = client.get("/api/v1/jobs", params={"group": first["group"]}).json()["items"]
+    named = [client.get(f"/api/v1/jobs/{job['id']}").json()["test_on"] for job in jobs]
+    assert named == [["dataset:copper@1/md"]] * 2, "each replica"
+
+
 def test_data_can_be_named_later_and_two_trainings_are_compared_on_them(client, train, upkeep, worker):
     first, second = train(1), train(2)
     for job_id, error in ((first, 0.3), (second, None)):
