@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.engines.base import DatasetFacts, DataUse, Engine, Model, Task
+from app.engines.documents import dotted
 from app.errors import Invalid
 from app.resolve import missing_data
 from app.wire.datasets import DatasetRef
@@ -81,9 +82,11 @@ def _refused(
 ) -> Iterator[Problem]:
     itself = {ITSELF: [Model(ITSELF, "", config=config)]}
     answer = task.resolve(asked([ITSELF], one), root_seed=0, datasets=datasets, models=itself)
+    place = one.use.pointer
     for problem in answer.problems:
+        _, _, words = problem.message.partition(" ")  # it begins with a place in the config of such a job
         hint = f"Write TASK={one.use.text}." if problem.code == "missing-head" else problem.hint
-        yield problem.model_copy(update={"pointer": one.use.pointer, "hint": hint})
+        yield problem.model_copy(update={"message": f"{dotted(place)} {words}", "pointer": place, "hint": hint})
 
 
 def _pinned(use: DataUse, facts: DatasetFacts) -> str:

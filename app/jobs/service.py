@@ -234,7 +234,13 @@ def engine_view(engine: Engine) -> EngineView:
         headline=list(engine.headline()),
         learning_curve_name=engine.learning_curve_name(),
         tasks=[
-            TaskView(kind=kind, title=task.title, unit=task.unit, headline=list(task.headline()))
+            TaskView(
+                kind=kind,
+                title=task.title,
+                unit=task.unit,
+                headline=list(task.headline()),
+                measures=task.report is not None,
+            )
             for kind, task in engine.tasks.items()
         ],
     )

@@ -40,6 +40,9 @@ class TaskView(View):
     title: str
     unit: str = Field(description="What one of its steps is: `frame`.")
     headline: list[str] = Field(description="Metric keys worth a column, most important first.")
+    measures: bool = Field(
+        default=False, description="Whether it tells errors on data: then trainings are tested by it (`test_on`)."
+    )
 
 
 class EngineView(View):

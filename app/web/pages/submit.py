@@ -62,12 +62,14 @@ class SubmitPage(Page):
                     "longer": self.longer[engine.name],
                     "metric": engine.headline[0],
                     "fits": engine.has_fitting,
+                    "tests": any(task.measures for task in engine.tasks),
                 }
                 for engine in self.engines
             },
             "bases": {offer.ref: {"words": offer.words, "branches": list(offer.branches)} for offer in self.bases},
             "branch": self.options.start.branch,
             "allow": self.options.start.allow,
+            "testOn": self.options.test_on,
         }
 
     @property

@@ -180,6 +180,7 @@ def test_a_task_is_named_where_there_are_several_and_only_there(client, config, 
         problem = client.post("/api/v1/jobs", json={"config": sent, "test_on": [test_on]}).json()
         assert (problem["code"], problem["pointer"]) == (code, "/test_on/0"), problem
         assert says in (None, problem["hint"]), problem
+        assert code == "unknown-dataset" or problem["message"].startswith("test_on[0] "), problem
 
 
 def test_later_as_well(client, train, submit):

@@ -1,4 +1,5 @@
 // What a job starts from: mode, base, branch, and the differences that are allowed.
+import { Chips } from "./chips";
 import { h, need } from "./dom";
 
 export interface Base {
@@ -14,25 +15,19 @@ export interface StartData {
 
 /** The card on which the start is chosen. `changed` is called when what it says has changed by more than typing. */
 export class StartCard {
-  private readonly allowed: Set<string>;
+  private readonly allowed: Chips;
   private readonly branch = need<HTMLSelectElement>("select[name=branch]");
   private known = "";
 
   constructor(
     private readonly form: HTMLFormElement,
     private readonly data: StartData,
-    private readonly changed: () => void,
+    changed: () => void,
   ) {
-    this.allowed = new Set(data.allow);
-    this.showAllowed();
+    const place = { list: need("#allowed"), input: need<HTMLInputElement>("#allow-key"), button: need("#allow-add") };
+    this.allowed = new Chips({ ...place, removal: (key) => `Do not allow ${key}` }, data.allow, changed);
     this.describeBase(data.branch);
     need("[name=base]").addEventListener("input", () => this.describeBase(null));
-    need("#allow-add").addEventListener("click", () => this.takeKey());
-    need("#allow-key").addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault();
-      this.takeKey();
-    });
   }
 
   get mode(): string {
@@ -50,43 +45,17 @@ export class StartCard {
       ...common,
       fitting: fitting ? JSON.parse(fitting) : undefined,
       on_mismatch: this.field("on_mismatch"),
-      allow: this.allowed.size ? [...this.allowed] : undefined,
+      allow: this.allowed.values,
     };
   }
 
   /** Allow differences at a key, and everything below it. */
   allow(key: string): void {
     this.allowed.add(key);
-    this.showAllowed();
-    this.changed();
   }
 
   private field(name: string): string {
     return String(new FormData(this.form).get(name) ?? "").trim();
-  }
-
-  private takeKey(): void {
-    const input = need<HTMLInputElement>("#allow-key");
-    const key = input.value.trim();
-    input.value = "";
-    if (key) this.allow(key);
-  }
-
-  private forbid(key: string): void {
-    this.allowed.delete(key);
-    this.showAllowed();
-    need("#allow-key").focus();
-    this.changed();
-  }
-
-  private showAllowed(): void {
-    need("#allowed").replaceChildren(
-      ...[...this.allowed].map((key) => {
-        const remove = h("button", { type: "button", "aria-label": `Do not allow ${key}` }, "×");
-        remove.addEventListener("click", () => this.forbid(key));
-        return h("li", { class: "tag" }, h("code", {}, key), remove);
-      }),
-    );
   }
 
   /** Say what the chosen base is, and offer its branches if it has several. */

@@ -3,6 +3,7 @@ import type { EditorView } from "@codemirror/view";
 import { ApiError, call, newKey, type Problem } from "./api";
 import { announce } from "./chrome";
 import { type Answer, type Check, describe, isWaiting } from "./check";
+import { Chips } from "./chips";
 import { filterConfig, type Wanted, wanted } from "./configfilter";
 import { debounce, need, pageData } from "./dom";
 import { inConfig, invite, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
@@ -14,6 +15,8 @@ interface SubmitData extends StartData {
   config: string;
   examples: Record<string, Record<string, string>>;
   engines: Record<string, EngineWords>;
+  /** What it is tested on in the end. */
+  testOn: string[];
 }
 
 interface EngineWords {
@@ -25,6 +28,8 @@ interface EngineWords {
   metric: string;
   /** Whether its models have a fitting net. */
   fits: boolean;
+  /** Whether its models can be tested on data. */
+  tests: boolean;
 }
 
 /** What became of a submission: a job, perhaps the first of a group. */
@@ -68,6 +73,16 @@ const view: EditorView = openEditor({
 });
 
 const start = new StartCard(form, page, () => void check());
+const testOn = new Chips(
+  {
+    list: need("#test-on"),
+    input: need<HTMLInputElement>("#test-on-data"),
+    button: need("#test-on-add"),
+    removal: (data) => `Do not test on ${data}`,
+  },
+  page.testOn,
+  () => void check(),
+);
 
 function draft(): string {
   try {
@@ -117,10 +132,11 @@ function documents(): string {
 function showEngine(): void {
   const chosen = field("engine");
   for (const button of document.querySelectorAll<HTMLElement>(".of-engine")) button.hidden = chosen !== "" && button.dataset["engine"] !== chosen;
-  const { document: name, metric, fits } = page.engines[engine()]!;
+  const { document: name, metric, fits, tests } = page.engines[engine()]!;
   need("#document").textContent = chosen || told ? name : "Configuration";
   need<HTMLInputElement>("[name=keep_best]").placeholder = metric;
   need("#fitting-field").hidden = !fits;
+  need("#test-on-field").hidden = !tests;
   inviteToType();
 }
 
@@ -147,6 +163,7 @@ function request(config: string, onExisting?: OnExisting): string {
     tags: tags.length ? tags : undefined,
     replicas: number("replicas"),
     resources: number("gpus") === undefined ? undefined : { gpus: number("gpus") },
+    test_on: page.engines[engine()]!.tests ? testOn.values : undefined,
     on_existing: onExisting,
   };
   const rest = JSON.stringify(options).slice(1, -1);
@@ -288,7 +305,7 @@ form.addEventListener("submit", (event) => {
 const checkSoon = debounce(() => void check(), 450);
 form.addEventListener("input", (event) => {
   // Looking around in what the config becomes changes nothing of it.
-  if (!(event.target instanceof Element && event.target.closest("#outcome-place, .allow"))) checkSoon();
+  if (!(event.target instanceof Element && event.target.closest("#outcome-place, .gather"))) checkSoon();
 });
 for (const mode of form.querySelectorAll("input[name=mode]")) mode.addEventListener("change", inviteToType);
 form.querySelector("select[name=engine]")?.addEventListener("change", showEngine);
