@@ -11,7 +11,8 @@ SIDE = 300
 """Of the square that is drawn in, in its own units."""
 DENSE = (1, 10)
 """Points that stand for up to so many numbers are drawn faintly, then more firmly, then fully."""
-TICKS = 4
+TICKS = 6
+"""About so many numbers on each axis; at least a third as many."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def parity(plot: ParityPlot) -> Parity:
         count=plot.count,
         not_finite=plot.not_finite,
         layers=tuple("".join(dots) for dots in layers),
-        ticks=tuple(Tick(place(value), f"{value:g}") for value in _round_numbers(low, high)),
+        ticks=tuple(Tick(place(value), f"{value:.10g}") for value in _round_numbers(low, high)),
         errors=draw("error", f"{plot.title}: predicted minus label", plot.unit, bars),
     )
 
