@@ -20,21 +20,25 @@ def main() -> None:
     """Run one intake."""
     order = Order.model_validate_json(sys.stdin.buffer.read())
     confine(order)
+    (order.work / OUTCOME_NAME).write_text(outcome_of(order).model_dump_json())
+
+
+def outcome_of(order: Order) -> Outcome:
+    """Let the order's engine take the data in; everything that is wrong with them is part of the outcome."""
     report = Report()
     try:
-        outcome = reader(order.take_in)(order, report)
+        return reader(order.take_in)(order, report)
     except Refused as refused:
         problems = report.problems or [refused.problem]
         if refused.problem not in problems:
             problems.append(refused.problem)
-        outcome = Outcome(problems=problems, warnings=report.warnings)
+        return Outcome(problems=problems, warnings=report.warnings)
     except MemoryError:
-        outcome = Outcome(problems=[_out_of_memory(order)])
+        return Outcome(problems=[_out_of_memory(order)])
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        outcome = Outcome(problems=[_disk_full(order)])
-    (order.work / OUTCOME_NAME).write_text(outcome.model_dump_json())
+        return Outcome(problems=[_disk_full(order)])
 
 
 def reader(path: str) -> TakeIn:

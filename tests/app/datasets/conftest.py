@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from app.artifacts.store import BlobStore, open_store
+from app.datasets import ingest
 from app.datasets.ingest import Packed, pack_upload
+from app.datasets.intake.__main__ import outcome_of
 from app.engines.base import Engine
 from app.engines.deepmd import ENGINE as DEEPMD
+from app.engines.intake.report import Outcome
 from app.errors import AppError, Invalid
 from app.settings import Settings
 from app.wire.problems import Problem
@@ -32,6 +35,16 @@ def store(here: Settings) -> BlobStore:
 def engine() -> Engine:
     """Whose data they are."""
     return DEEPMD
+
+
+@pytest.fixture
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read data in the test's own process: to start one for it takes many times longer than what tests are made of.
+
+    What that process is for, limits and refused pickles, has tests with it in `test_intake.py`.
+    """
+    read = lambda order, _: Outcome.model_validate_json(outcome_of(order).model_dump_json())  # noqa: E731
+    monkeypatch.setattr(ingest, "_outcome", read)
 
 
 @pytest.fixture

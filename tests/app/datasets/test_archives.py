@@ -8,6 +8,8 @@ import pytest
 
 from tests.app.datasets.making import member, tar_of, tar_with, write_system, zip_of
 
+pytestmark = pytest.mark.usefixtures("unconfined")
+
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_every_compression_holds_the_same_dataset(pack, water, mode):

@@ -46,6 +46,7 @@ def test_an_upload_becomes_a_version(app, client, archive):
     assert scratch(app) == []
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_a_bare_body_works_like_a_form(client, archive):
     answer = client.post("/api/v1/datasets?name=water&filename=w.tar", content=archive)
     assert answer.status_code == 201, answer.text
@@ -53,6 +54,7 @@ def test_a_bare_body_works_like_a_form(client, archive):
     assert upload(client, archive).json()["id"] == answer.json()["id"]
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_the_same_content_is_the_same_version(client, archive, other):
     first = upload(client, archive).json()
     again = upload(client, archive, file_name="renamed.tar")
@@ -87,6 +89,7 @@ def test_what_is_downloaded_can_be_trained_on(client, archive):
     assert client.head("/api/v1/datasets/water/download").headers["Content-Length"] == str(len(answer.content))
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_lists_go_from_new_to_old_in_pages(client, archive):
     for number in range(5):
         upload(client, archive, name=f"set-{number}")
@@ -101,6 +104,7 @@ def test_lists_go_from_new_to_old_in_pages(client, archive):
     assert client.get("/api/v1/datasets", params={"cursor": "x"}).json()["code"] == "bad-cursor"
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_bad_data_is_refused_with_all_that_is_wrong(app, client, tmp_path):
     def change(content):
         content["force"][1, 4] = np.nan
@@ -129,6 +133,7 @@ def test_an_unknown_engine_is_refused(client, archive):
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown-engine")
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_elements_may_come_with_the_upload(client, tmp_path):
     write_system(tmp_path / "plain" / "a", type_map=None)
     answer = upload(client, tar_of(tmp_path / "plain"), type_map="Cu, Au")
@@ -166,6 +171,7 @@ def test_strangers_upload_nothing(anonymous, archive):
     assert upload(anonymous, archive).status_code == 401
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_an_unknown_dataset_is_named_with_those_there_are(client, archive):
     upload(client, archive)
     for ref in ("nothing", "water@2", "999", "water@0", "9" * 30):
@@ -174,6 +180,7 @@ def test_an_unknown_dataset_is_named_with_those_there_are(client, archive):
         assert "water" in answer.json()["hint"]
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_a_name_of_digits_is_still_a_name(client, archive):
     dataset = upload(client, archive, name="2024").json()
     assert client.get("/api/v1/datasets/2024").json() == dataset
@@ -207,6 +214,7 @@ def test_a_directory_elsewhere_is_refused(client, settings, tmp_path):
     assert (answer.status_code, answer.json()["code"]) == (404, "no-such-directory")
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_links_inside_a_directory_lead_nowhere_else(client, settings, tmp_path):
     root = write_system(tmp_path / "data" / "a")
     (tmp_path / "outside.npy").write_bytes(b"secret")
@@ -228,6 +236,7 @@ def test_no_directory_can_be_registered_unless_a_root_is_set(client, tmp_path):
     assert "CAIRN_DATASET_ROOTS" in answer.json()["hint"]
 
 
+@pytest.mark.usefixtures("unconfined")
 def test_other_parts_find_versions_and_facts(app, client, archive, other):
     upload(client, archive)
     upload(client, other)

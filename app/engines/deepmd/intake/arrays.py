@@ -1,6 +1,5 @@
 """One .npy file at a time: opened without unpickling, scanned in pieces, rewritten in one canonical form."""
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,7 +18,7 @@ MAX_NAMED = 3
 
 AXES = "xyz"
 
-UNREADABLE = (ValueError, EOFError, OSError, SyntaxError, zipfile.BadZipFile)
+UNREADABLE = (ValueError, EOFError, OSError, SyntaxError)
 """What numpy raises over files that it cannot read."""
 
 
@@ -76,7 +75,7 @@ class Array:
 def open_array(path: Path, shown: str, report: Report) -> np.ndarray[Any, Any] | None:
     """Map a .npy file into memory; None, with a problem noted, when it is not one or not numeric."""
     try:
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
+        data = np.lib.format.open_memmap(path, mode="r")
     except UNREADABLE as error:
         if _is_empty_array(path):
             report.problem("no-frames", f"{shown} holds no frames.")
@@ -84,17 +83,19 @@ def open_array(path: Path, shown: str, report: Report) -> np.ndarray[Any, Any] |
             words = str(error).rstrip(".")
             report.problem("not-npy", f"{shown} is not a readable .npy file: {words}.", "Save it with numpy.save.")
         return None
-    if not isinstance(data, np.ndarray) or data.dtype.kind not in "fiu":
-        kind = getattr(data, "dtype", "an archive of arrays")
-        report.problem("not-numeric", f"{shown} holds {kind}, not real numbers.", "Save it as float64 or float32.")
+    if data.dtype.kind not in "fiu":
+        report.problem("not-numeric", f"{shown} holds {data.dtype}, not real numbers.", "Save it as float64 or float32.")
         return None
     return data
 
 
 def _is_empty_array(path: Path) -> bool:
     # An array without elements cannot be mapped; reading it instead is free.
+    if path.stat().st_size >= 4096:
+        return False
     try:
-        return int(np.load(path, allow_pickle=False).size) == 0 if path.stat().st_size < 4096 else False
+        with path.open("rb") as file:
+            return int(np.lib.format.read_array(file, allow_pickle=False).size) == 0
     except UNREADABLE:
         return False
 

@@ -7,6 +7,8 @@ import pytest
 
 from tests.app.datasets.making import tar_of, write_system
 
+pytestmark = pytest.mark.usefixtures("unconfined")
+
 CELL = [[4.0, 0.0, 0.0], [0.5, 5.0, 0.0], [0.0, 0.3, 6.0]]
 VOLUME = 120.0
 
@@ -180,19 +182,6 @@ def test_not_finite_labels_are_found_after_conversion_too(problems):
     (problem,) = problems(extxyz(atoms(forces=[[0, 0, 0], [0, np.nan, 0]])), "nan.extxyz")
     assert problem.code == "not-finite"
     assert "frame 0, atom 1, component y is nan" in problem.message
-
-
-def test_an_old_trajectory_is_a_pickle_and_is_never_opened(problems, tmp_path):
-    import pickle
-
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "owned"), "w"))
-
-    for header in (b"PickleTrajectory", b""):
-        (problem,) = problems(header + pickle.dumps(Bomb()), "old.traj")
-        assert problem.code in ("refused-format", "unknown-format", "unreadable-data"), problem
-    assert not (tmp_path / "owned").exists()
 
 
 OUTCAR = """ vasp.6.3.0 20Jan22 complex

@@ -11,6 +11,8 @@ from app.engines.deepmd.structures import Structures, to_atoms
 from app.errors import Invalid
 from tests.app.datasets.making import tar_of
 
+pytestmark = pytest.mark.usefixtures("unconfined")
+
 
 @pytest.fixture
 def take(here, store, engine):

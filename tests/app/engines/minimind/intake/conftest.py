@@ -7,9 +7,9 @@ import pytest
 
 from app.engines.base import Engine
 from app.engines.minimind import ENGINE as MINIMIND
-from tests.app.datasets.conftest import here, pack, problems, store
+from tests.app.datasets.conftest import here, pack, problems, store, unconfined
 
-__all__ = ["engine", "here", "pack", "problems", "store"]
+__all__ = ["engine", "here", "pack", "problems", "store", "unconfined"]
 
 
 @pytest.fixture

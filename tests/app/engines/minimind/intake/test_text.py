@@ -9,6 +9,8 @@ import pytest
 from tests.app.datasets.making import tar_of
 from tests.app.engines.minimind.intake.conftest import lines, talk
 
+pytestmark = pytest.mark.usefixtures("unconfined")
+
 TEXTS = lines({"text": "one"}, {"text": "zwei ½"}, {"text": "  三\n"})
 
 

@@ -5,6 +5,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from tests.app.datasets.making import tar_of
 
+pytestmark = pytest.mark.usefixtures("unconfined")
+
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = "{% for message in messages %}{% generation %}{{ message.content }}{% endgeneration %}{% endfor %}"
 
