@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy.orm import sessionmaker
 
-from app import failures, keys, queue, system, worker_api
+from app import apart, failures, keys, queue, system, worker_api
 from app.artifacts.routes import worker_router as blob_router
 from app.artifacts.store import open_store
 from app.artifacts.upload_routes import router as upload_router
@@ -71,6 +71,7 @@ def create_app(settings: Settings | None = None, *, background: bool = True) -> 
         with transaction(app.state.sessions) as session:
             keys.ensure_first_tokens(session, settings)
         upkeep = Upkeep(app.state.sessions, settings) if background else None
+        app.state.apart = apart.places()
         app.state.verification = None
         app.state.hub = Hub(app.state.sessions)
         with before_shutdown(app.state.hub.close):

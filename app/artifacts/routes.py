@@ -1,11 +1,14 @@
 """The worker's half of the blob store: blobs by digest, artifacts by key. Every route needs an attempt's token."""
 
+from dataclasses import dataclass
+from functools import partial as bind
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
+from app.apart import apart
 from app.artifacts import partial, service
-from app.artifacts.store import Blobs, check_digest
+from app.artifacts.store import Blobs, BlobStore, Digests, Incoming, check_digest
 from app.artifacts.transfer import ReceivedBody, download, upload_limit
 from app.auth import CurrentAttempt
 from app.db import ReadSession, WriteSession
@@ -18,27 +21,43 @@ Kind = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
+@dataclass(frozen=True)
+class _Arrived:
+    """Bytes of a blob that are on the disk: all of them, or some pieces, up to `offset`."""
+
+    digests: Digests | None
+    new: bool = True
+    offset: int = 0
+
+
+# Hashing a whole file takes its time: it is over before the route gets one of the few sessions that write.
+async def _arrived(
+    request: Request, sha256: Sha256, attempt: CurrentAttempt, body: ReceivedBody, store: Blobs
+) -> _Arrived:
+    announced = request.headers.get("content-range")
+    piece = partial.Piece.parse(announced, upload_limit(request)) if announced else None
+    return await apart(request, "blobs", bind(_store, store, sha256, piece, body))
+
+
+def _store(store: BlobStore, sha256: str, piece: partial.Piece | None, body: Incoming) -> _Arrived:
+    new = not store.intact(sha256)
+    if piece is not None:
+        return _Arrived(partial.append(store, sha256, piece, body), new, piece.last + 1)
+    check_digest(sha256, body.finish())
+    return _Arrived(store.keep(body), new)
+
+
 @worker_router.put("/blobs/{sha256}", responses={202: {"description": "The piece is there, others are not."}})
-def put_blob(
-    request: Request, sha256: Sha256, attempt: CurrentAttempt, body: ReceivedBody, store: Blobs, session: WriteSession
-) -> Response:
+def put_blob(arrived: Annotated[_Arrived, Depends(_arrived)], store: Blobs, session: WriteSession) -> Response:
     """Store bytes: 201 when they are new, 200 when the server had them; 422 `digest-mismatch` otherwise.
 
     With `Content-Range` the body is one piece: 202 with `Upload-Offset`, where the next one begins, until it was the
     last; 409 `upload-offset` when it does not begin where the one before ended.
     """
-    new = not store.intact(sha256)
-    if announced := request.headers.get("content-range"):
-        piece = partial.Piece.parse(announced, upload_limit(request))
-        digests = partial.append(store, sha256, piece, body)
-        if digests is None:
-            return Response(status_code=202, headers={"Upload-Offset": str(piece.last + 1)})
-    else:
-        digests = body.finish()
-        check_digest(sha256, digests)
-        store.keep(body)
-    service.record_blob(session, store, digests)
-    return Response(status_code=201 if new else 200)
+    if arrived.digests is None:
+        return Response(status_code=202, headers={"Upload-Offset": str(arrived.offset)})
+    service.record_blob(session, store, arrived.digests)
+    return Response(status_code=201 if arrived.new else 200)
 
 
 @worker_router.head("/blobs/{sha256}")

@@ -54,7 +54,7 @@ async def receive_upload(request: Request, store: BlobStore, what: str) -> Async
             file = form.file("file")
             file_name, fields = file.file_name, form.fields
             _check(fields, what)
-            path, digests = file.incoming.path, file.incoming.finish()
+            path, digests = file.incoming.path, await run_in_threadpool(file.incoming.finish)
         else:
             fields = dict(request.query_params)
             _check(fields, what)  # what is wrong with them is said before gigabytes are received
@@ -70,7 +70,7 @@ async def _body(request: Request, store: BlobStore, stack: ExitStack, upload: st
         return await run_in_threadpool(stack.enter_context, waiting.used(store, upload))
     incoming = stack.enter_context(store.receive(upload_limit(request)))
     await fill(incoming, request.stream())
-    return incoming.path, incoming.finish()
+    return incoming.path, await run_in_threadpool(incoming.finish)  # to wait for the disk takes its time
 
 
 def _check(fields: Mapping[str, str], what: str) -> None:

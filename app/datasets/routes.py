@@ -1,17 +1,19 @@
 """Datasets over REST: uploaded, registered from a directory, listed, shown, downloaded, deleted."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
 
+from app.apart import apart
 from app.artifacts import service as blobs
 from app.artifacts.store import Blobs
 from app.artifacts.transfer import download
 from app.artifacts.uploads import Upload, body_schema, receive_upload
-from app.auth import CurrentUser, user
+from app.auth import user
 from app.datasets import service
-from app.datasets.ingest import pack_directory
+from app.datasets.ingest import Packed, pack_directory, pack_upload
 from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
@@ -32,11 +34,35 @@ async def _upload(request: Request, store: Blobs) -> AsyncIterator[Upload]:
         yield upload
 
 
+# Packing takes its time: it is over before the route gets one of the few sessions that write.
+async def _packed(request: Request, upload: Annotated[Upload, Depends(_upload)], store: Blobs) -> Packed:
+    work = partial(
+        pack_upload,
+        request.app.state.settings,
+        store,
+        registry.known(upload.engine),
+        upload.path,
+        upload.file_name,
+        upload.fields.get("type_map", "").replace(",", " ").split() or None,
+        upload.fields.get("form", ""),
+    )
+    return await apart(request, "data", work)
+
+
+async def _packed_directory(request: Request, body: RegisterDirectory, store: Blobs) -> tuple[str, Packed]:
+    engine = registry.get(body.engine or registry.of_file(body.path))
+    if engine is None:
+        raise Invalid(
+            [Problem(code="unknown-engine", message=f"There is no engine {body.engine!r}.", pointer="/engine")]
+        )
+    work = partial(pack_directory, request.app.state.settings, store, engine, body.path, body.type_map)
+    return engine.name, await apart(request, "data", work)
+
+
 @router.post("", status_code=201, openapi_extra=_BODY)
 def upload_dataset(
-    request: Request,
-    user: CurrentUser,
     upload: Annotated[Upload, Depends(_upload)],
+    packed: Annotated[Packed, Depends(_packed)],
     store: Blobs,
     session: WriteSession,
     response: Response,
@@ -47,34 +73,22 @@ def upload_dataset(
     `?name=…&filename=…&upload=SHA256-SIZE` for a file that was uploaded in pieces. Energies are
     in eV, lengths in Å, forces in eV/Å. 201 with the new version; 200 with the version that holds the same content.
     """
-    type_map = upload.fields.get("type_map", "").replace(",", " ").split()
-    dataset, new = service.ingest_upload(
-        session,
-        request.app.state.settings,
-        store,
-        name=upload.name,
-        path=upload.path,
-        file_name=upload.file_name,
-        engine=registry.known(upload.engine),
-        type_map=type_map or None,
-        form=upload.fields.get("form", ""),
-    )
+    dataset, new = service.register(session, store, upload.name, packed, upload.engine)
     response.status_code = 201 if new else 200
     return service.view(dataset)
 
 
 @router.post("/directory", status_code=201)
 def register_directory(
-    request: Request, body: RegisterDirectory, store: Blobs, session: WriteSession, response: Response
+    body: RegisterDirectory,
+    packed: Annotated[tuple[str, Packed], Depends(_packed_directory)],
+    store: Blobs,
+    session: WriteSession,
+    response: Response,
 ) -> DatasetView:
     """Copy in a directory of the server that lies below CAIRN_DATASET_ROOTS."""
-    engine = registry.get(body.engine or registry.of_file(body.path))
-    if engine is None:
-        raise Invalid(
-            [Problem(code="unknown-engine", message=f"There is no engine {body.engine!r}.", pointer="/engine")]
-        )
-    packed = pack_directory(request.app.state.settings, store, engine, body.path, body.type_map)
-    dataset, new = service.register(session, store, body.name, packed, engine.name)
+    engine, found = packed
+    dataset, new = service.register(session, store, body.name, found, engine)
     response.status_code = 201 if new else 200
     return service.view(dataset)
 

@@ -1,47 +1,22 @@
 """Dataset versions: found, registered, listed, deleted."""
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.artifacts.service import insert_if_absent, record_blob, release
 from app.artifacts.store import BlobStore
-from app.datasets.ingest import Packed, pack_upload
+from app.datasets.ingest import Packed
 from app.engines import registry
-from app.engines.base import DatasetFacts, Engine
+from app.engines.base import DatasetFacts
 from app.errors import Conflict, Invalid, NotFound
-from app.settings import Settings
 from app.tables import Blob, Dataset, DatasetName, JobDataset
 from app.wire.datasets import DatasetPage, DatasetRef, DatasetSummary, DatasetView
 from app.wire.problems import Problem
 
 MOST_USERS = 200
 """Jobs that a refusal counts at most."""
-
-
-def ingest_upload(
-    session: Session,
-    settings: Settings,
-    store: BlobStore,
-    *,
-    name: str,
-    path: Path,
-    file_name: str,
-    engine: Engine,
-    type_map: Sequence[str] | None = None,
-    form: str = "",
-) -> tuple[Dataset, bool]:
-    """Check, convert, store and register an uploaded file; return the version and whether it is new.
-
-    `path` must lie in the store's scratch directory (`store.receive()` puts it there). Call it before anything else
-    uses the session: checking takes its time, and an open transaction would keep every other writer waiting.
-    Raises what `pack_upload` raises.
-    """
-    assert not session.in_transaction(), "an intake inside a transaction blocks all other writers"
-    packed = pack_upload(settings, store, engine, path, file_name, type_map, form)
-    return register(session, store, name, packed, engine.name)
 
 
 def register(session: Session, store: BlobStore, name: str, packed: Packed, engine: str) -> tuple[Dataset, bool]:

@@ -1,15 +1,18 @@
 """Jobs over REST."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 
 from app import auth
-from app.artifacts.store import Blobs
+from app.apart import apart
+from app.artifacts.store import Blobs, BlobStore
 from app.artifacts.transfer import content_disposition, download
 from app.db import ReadSession, WriteSession, reading
 from app.engines.registry import ENGINES
@@ -32,7 +35,7 @@ from app.jobs import (
     uploads,
 )
 from app.jobs.choosing import with_engine
-from app.jobs.reading import IdempotencyKey, Submission, identified, validated
+from app.jobs.reading import IdempotencyKey, Sent, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
 from app.wire.jobs import (
@@ -98,11 +101,18 @@ class Ready:
     prepared: preparation.Prepared | replicas.PreparedGroup | None
 
 
-def _made_ready(request: Request, sent: Submission, store: Blobs, idempotency_key: IdempotencyKey = None) -> Ready:
+async def _made_ready(
+    request: Request, sent: Submission, store: Blobs, idempotency_key: IdempotencyKey = None
+) -> Ready:
     """Do all that takes its time: taking data in, resolution, waiting for a worker.
 
     A dependency, so that it is over before the route gets one of the few sessions that write.
     """
+    work = partial(_make_ready, request, sent, store, idempotency_key)
+    return await (apart(request, "data", work) if sent.files else run_in_threadpool(work))
+
+
+def _make_ready(request: Request, sent: Sent, store: BlobStore, idempotency_key: str | None) -> Ready:
     state = request.app.state
     submit, identity = with_engine(state.sessions, validated(sent)), identified(sent, idempotency_key)
     with reading(state.sessions) as session:

@@ -14,7 +14,8 @@ from starlette.datastructures import UploadFile
 from app.artifacts import waiting
 from app.artifacts.backends import CHUNK_BYTES
 from app.artifacts.store import BlobStore
-from app.datasets.service import facts, ingest_upload
+from app.datasets.ingest import pack_upload
+from app.datasets.service import facts, register
 from app.db import transaction
 from app.engines.base import DataUse, Engine
 from app.engines.documents import lookup, parts
@@ -48,12 +49,10 @@ def take_in(
     places: list[Place] = []
     for file in files:
         file_name = file.filename or "data"
-        with _on_disk(store, file) as path, transaction(sessions) as session:
-            row, _ = ingest_upload(
-                session, settings, store,
-                name=dataset_name(file_name), path=path, file_name=file_name, engine=engine,
-            )  # fmt: skip
-            known = facts(row)
+        with _on_disk(store, file) as path:
+            packed = pack_upload(settings, store, engine, path, file_name)
+            with transaction(sessions) as session:
+                known = facts(register(session, store, dataset_name(file_name), packed, engine.name)[0])
         places += _places(DatasetRef(name=known.name, version=known.version), known.parts)
     return places
 
