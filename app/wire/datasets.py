@@ -104,6 +104,22 @@ class TokenizerSummary(View):
     digest: str = Field(description="SHA-256 over vocabulary, rules and chat template: equal ones encode alike.")
 
 
+class Distances(View):
+    """How near atoms come to each other, and how far one is from all others, in Å; images of periodic cells included."""
+
+    cutoff: float = Field(description="So far was looked.")
+    frames: int = Field(description="Frames that were looked at.")
+    nearest: dict[str, float] = Field(
+        description="By pair of elements, `H-O`: the smallest distance of any two. Absent: none within the cutoff."
+    )
+    farthest: dict[str, float | None] = Field(
+        description="By element: the largest distance of an atom to the nearest other one; null: none within the cutoff."
+    )
+    atoms: dict[str, list[int]] = Field(
+        default={}, description="Of a single structure: which atoms these are, by pair and by element."
+    )
+
+
 class StructureSummary(View):
     """One structure without labels, to be relaxed."""
 
@@ -114,6 +130,7 @@ class StructureSummary(View):
     periodic: bool
     fixed: int = Field(default=0, description="Atoms that stay where they are.")
     findings: list[Finding] = Field(default=[], description="What is odd about it, whatever the model.")
+    distances: Distances | None = Field(default=None, description="None: it came before they were measured.")
 
 
 class DatasetSummary(View):
@@ -132,6 +149,11 @@ class DatasetSummary(View):
     energy_per_atom_ev: Range | None = None
     force_ev_per_angstrom: Range | None = Field(default=None, description="Range of force components.")
     virial_per_atom_ev: Range | None = None
+    distances: dict[str, Distances] = Field(
+        default={},
+        description="By system, where there are not too many; those of all together under an empty name. Of frames "
+        "evenly spread over the data. Empty: it came before they were measured.",
+    )
     structures: list[StructureSummary] = []
     text: TextSummary | None = None
     tokenizer: TokenizerSummary | None = None

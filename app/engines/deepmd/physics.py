@@ -4,7 +4,7 @@ Models give energies and forces of anything. DeePMD-kit's issue 4502 is a relaxa
 apart: forces of hundreds of eV/Å, whose last bits decide where the atoms go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,11 @@ def findings(structure: Structure) -> list[Finding]:
     unknown = list(_unknown_elements(structure))
     broken = unknown + (list(_flat_cell(structure)) if structure.cell else [])
     return broken or list(islice(_distances(structure), MOST))
+
+
+def is_hopeless(found: Sequence[Finding]) -> bool:
+    """Return whether nothing can be computed of a structure with these findings."""
+    return any(each.code in HOPELESS for each in found)
 
 
 def of_model(structure: Structure, type_map: list[str], cutoff: float, shortest: float | None) -> Iterator[Finding]:

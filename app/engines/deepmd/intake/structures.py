@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from app.engines.deepmd import physics
+from app.engines.deepmd import distances, physics
 from app.engines.deepmd.intake.readers import head_of, read_atoms, unreadable
 from app.engines.deepmd.structures import FILE, Structure, Structures
 from app.engines.intake.pack import pack
@@ -39,21 +39,24 @@ def take_in(order: Order, root: Path, single: Path | None, report: Report) -> Ou
 
 def summarise(structures: list[Structure]) -> DatasetSummary:
     """Return what the dataset's page shows."""
-    parts = [
-        StructureSummary(
-            name=one.name,
-            atoms=len(one.symbols),
-            formula=one.formula,
-            elements=sorted(set(one.symbols)),
-            periodic=one.cell is not None,
-            fixed=len(one.fixed),
-            findings=physics.findings(one),
-        )
-        for one in structures
-    ]
+    parts = [_summary(one) for one in structures]
     elements = sorted({symbol for part in parts for symbol in part.elements})
     return DatasetSummary(
         structures=parts, frames=len(parts), atoms=sum(part.atoms for part in parts), elements=elements
+    )
+
+
+def _summary(one: Structure) -> StructureSummary:
+    findings = physics.findings(one)
+    return StructureSummary(
+        name=one.name,
+        atoms=len(one.symbols),
+        formula=one.formula,
+        elements=sorted(set(one.symbols)),
+        periodic=one.cell is not None,
+        fixed=len(one.fixed),
+        findings=findings,
+        distances=None if physics.is_hopeless(findings) else distances.of_structure(one),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from app.engines.deepmd.intake import sampling
 from app.engines.deepmd.intake.systems import System
 from app.engines.intake.pack import File
 from app.wire.datasets import DatasetSummary, Range
@@ -45,6 +46,7 @@ def summarise(systems: list[System]) -> DatasetSummary:
         energy_per_atom_ev=_range([(float(e.min()), float(e.max())) for e in energies if len(e)]),
         force_ev_per_angstrom=_range([system.ranges["force"] for system in systems if "force" in system.ranges]),
         virial_per_atom_ev=_range([(v[0] / n, v[1] / n) for v, n in zip(virials, virial_counts, strict=True)]),
+        distances=sampling.distances(systems),
         extra={
             "units": {"energy": "eV", "force": "eV/Å", "virial": "eV", "length": "Å"},
             "energy_per_atom_histogram": histogram(
