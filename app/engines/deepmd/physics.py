@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from app.engines.deepmd import crowding
 from app.engines.deepmd.structures import Structure, to_atoms
 from app.wire.relaxing import Finding
 
@@ -18,8 +19,13 @@ OVERLAP = 0.6
 the alkali halides, are above 0.75; atoms nearer than this are no compressed bond either."""
 CLOSE = 0.75
 SAME_PLACE_A = 0.05
-HOPELESS = frozenset({"no-element", "flat-cell", "element-not-in-type-map"})
-"""Findings with which nothing can be computed, whatever one wants."""
+HOPELESS = {
+    "no-element": "Name elements by their symbols, such as Cu.",
+    "flat-cell": "Lengths are in Å: give three vectors that span a volume, or no cell at all.",
+    "too-dense": "Lengths are in Å and positions Cartesian: are these fractions of the cell, or nanometres?",
+    "element-not-in-type-map": "Name a model that knows it.",
+}
+"""Findings with which nothing can be computed, whatever one wants, and what to do about each."""
 FLAT = 1e-4
 """Volume of a cell by the product of its edges below which it is none."""
 MOST = 50
@@ -30,6 +36,7 @@ def findings(structure: Structure) -> list[Finding]:
     """Return what is odd about a structure whatever the model: elements, numbers, cell, distances."""
     unknown = list(_unknown_elements(structure))
     broken = unknown + (list(_flat_cell(structure)) if structure.cell else [])
+    broken = broken or list(crowding.findings(structure))
     return broken or list(islice(_distances(structure), MOST))
 
 
@@ -83,7 +90,7 @@ def _unknown_elements(structure: Structure) -> Iterator[Finding]:
 def _flat_cell(structure: Structure) -> Iterator[Finding]:
     cell = np.array(structure.cell)
     volume, edges = abs(np.linalg.det(cell)), np.linalg.norm(cell, axis=1).prod()
-    if not volume > FLAT * edges:  # NaN counts as flat
+    if not FLAT * edges < volume < np.inf:  # NaN counts as flat
         message = f"the cell has a volume of {volume:.3g} Å³: no periodic structure fits in"
         yield Finding(code="flat-cell", message=message, refused=True)
 

@@ -173,6 +173,6 @@ def _tell(draft: Draft, each: Chosen, finding: Finding) -> None:
     message = f"names {each.name}: {finding.message}"
     if finding.refused and (draft.config["on_unphysical"] == "refuse" or finding.code in physics.HOPELESS):
         hint = "Atoms are counted from 0. Mend it, or say `on_unphysical: warn` to relax it all the same."
-        draft.refuse(finding.code, each.place, message, None if finding.code in physics.HOPELESS else hint)
+        draft.refuse(finding.code, each.place, message, physics.HOPELESS.get(finding.code, hint))
     else:
         draft.warn(finding.code, each.place, message, "Atoms are counted from 0.")

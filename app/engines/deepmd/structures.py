@@ -1,7 +1,7 @@
 """Structures without labels: one form for all that is relaxed, exact to the last bit, whatever file it came in."""
 
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -13,7 +13,10 @@ FILE = "structures.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 
 
-Vector = tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+FARTHEST_A = 1e6
+"""From the origin. A tenth of a millimetre: farther away, cells of neighbours overflow."""
+Length = Annotated[FiniteFloat, Field(ge=-FARTHEST_A, le=FARTHEST_A)]
+Vector = tuple[Length, Length, Length]
 
 
 class Structure(Message):

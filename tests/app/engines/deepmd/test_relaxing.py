@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from app.engines.base import DatasetFacts, EngineResolution, Model
 from app.engines.deepmd import data, physics
@@ -115,3 +116,27 @@ def test_images_and_atoms_at_one_place_are_found() -> None:
     own = physics.findings(thin)[0]
     assert (own.code, own.atoms, own.distance) == ("atoms-overlap", [0, 0], pytest.approx(1.2))
     assert "atom 0 (Cu) and its own image" in own.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cell": [[0.01, 0, 0], [0, 0.01, 0], [0, 0, 0.01]]}, "2.5e-07 Å³ for each of 4 atoms"),
+        ({"cell": [[0.02, 0, 0], [0, 50, 0], [0, 0, 50]]}, "0.02 Å high in its shortest direction"),
+        (
+            {"symbols": ["Cu"] * 4000, "positions": [[1e-5 * n, 1e-5, 1e-5] for n in range(4000)], "cell": None},
+            "4000 atoms are within 1 Å³, atom 0 (Cu) among them",
+        ),
+    ],
+)
+def test_atoms_without_room_are_refused_before_their_neighbours_are_listed(changes: dict[str, Any], words: str) -> None:
+    """A cell of 0.01 Å kept the server busy for minutes, and 8 GiB of its memory."""
+    answer = resolve(inline=[structure(**changes).model_dump()], on_unphysical="warn")
+    assert codes(answer) == {"/inline/0": "too-dense"}
+    assert words in answer.problems[0].message
+    assert "are these fractions of the cell" in str(answer.problems[0].hint)
+
+
+def test_a_place_is_within_a_tenth_of_a_millimetre() -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 1000000"):
+        structure(positions=[*FOUR[:3], [0, 0, 1e308]])
