@@ -28,6 +28,9 @@ LISTED = (
 )  # fmt: skip
 """What `JobView` needs: a list reads no configs."""
 
+FEW_RUNS = 3
+"""Up to so many runs of a job that trains nothing have headline metrics of their own."""
+
 
 @dataclass(frozen=True)
 class Filters:
@@ -182,9 +185,11 @@ def progress(job: Job) -> Progress:
 
 
 def _headline(job: Job) -> list[str]:
-    """Return a job's headline metrics; with several tasks, those of every task."""
+    """Return a job's headline metrics; with several tasks, those of every task, with many runs none of a single run."""
     wanted = registry.headline(job.engine, job.kind)
-    return [key for want in wanted for key in job.latest if key == want or key.startswith(f"{want}/")]
+    found = [[key for key in job.latest if key == want or key.startswith(f"{want}/")] for want in wanted]
+    short = [] if job.kind == "train" else [key for keys in found if len(keys) <= FEW_RUNS for key in keys]
+    return short or [key for keys in found for key in keys]
 
 
 def attempt_view(row: Attempt) -> AttemptView:

@@ -100,6 +100,9 @@ def kind(job: JobView) -> str:
     return task.title if task else {"train": "Training"}.get(job.kind, job.kind)
 
 
+DATA_GROUPS = ("train", "val", "test")
+"""The first parts of keys that say on which data a metric is measured."""
+
 _METRICS = {
     "loss": MetricWords(title="Loss"),
     "lr": MetricWords(title="Learning rate"),
@@ -145,9 +148,10 @@ def describe(engine: str, key: str) -> MetricWords:
 
 
 def column_title(engine: str, key: str) -> str:
-    """Return a metric's heading in a narrow column: `F val` for `val/rmse_f`."""
+    """Return a metric's heading in a narrow column: `F val` for `val/rmse_f`, `F max ice` for `relax/fmax/ice`."""
     known = describe(engine, key)
     if key.startswith("devi/"):
         return known.title
-    group = key.split("/")[0] if "/" in key else ""
-    return f"{known.short or known.title} {group}".strip()
+    group, _, rest = key.partition("/")
+    data = group if group in DATA_GROUPS else ""
+    return " ".join(filter(None, (known.short or known.title, data, *rest.split("/")[1:])))

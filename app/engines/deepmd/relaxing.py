@@ -124,8 +124,8 @@ class Relaxing:
         )
 
     def headline(self) -> Sequence[str]:
-        """Return the largest force and the energy of the run that goes on, and how many runs are done."""
-        return ("relax/done", "relax/fmax", "relax/energy_per_atom")
+        """Return how many runs are done and which time it is, and the largest force and the energy of few runs."""
+        return ("relax/done", "repeat/time", "relax/fmax", "relax/energy_per_atom")
 
 
 def _check_model(draft: Draft, one: Named, section: Mapping[str, Json] | None) -> None:

@@ -70,3 +70,16 @@ def test_a_form_that_no_engine_reads_is_refused_and_trainings_take_no_structures
     config |= {"training": {"training_data": {"systems": ["dataset:pair"]}, "numb_steps": 3}, "loss": {}}
     answer = client.post("/api/v1/jobs", json={"config": config, "engine": "deepmd"})
     assert "no-labels" in codes(answer).values()
+
+
+@pytest.mark.parametrize(("runs", "shown"), [(1, 2), (3, 7), (4, 1)])
+def test_many_runs_have_one_headline(send, relax, client, worker, runs, shown):
+    send(2.5)
+    job = relax("dataset:pair").json()["id"]
+    named = [f"/pair.{number}" for number in range(runs)] if runs > 1 else [""]
+    values = {f"relax/{key}{name}": [0.1] for key in ("fmax", "energy_per_atom") for name in named}
+    values |= {"relax/done": [3.0]} if runs > 1 else {}
+    assert worker.claim(job).metrics(0, [1], **values).status_code == 204
+    headline = client.get(f"/api/v1/jobs/{job}").json()["progress"]["headline"]
+    assert len(headline) == shown
+    assert headline[0] == ("relax/done" if runs > 1 else "relax/fmax")
