@@ -29,10 +29,10 @@ up: $(RUN) assets ## Start Cairn on this machine
 test: $(DEV) assets lint ## Lint, types, import rules, then every test
 	@tools/setup.sh chromium
 	# One thread a trainer: several compete here for few cores, and spinning OpenMP threads would starve each other.
-	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadscope $(ARGS)
 
 test-long: $(DEV) ## Tests that take minutes, too: every kind of training killed at ten random steps, stock trainings looked into
-	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup --long -m long $(ARGS)
+	OMP_NUM_THREADS=1 CAIRN_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadscope --long -m long $(ARGS)
 
 test-faults: $(DEV) ## Harm every part and compare with undisturbed runs (ARGS="--faults=300 --report=FILE": a long random campaign)
 	$(BIN)/pytest tests/faults --long $(if $(findstring --faults,$(ARGS)),-k campaign) $(ARGS)

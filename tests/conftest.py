@@ -24,6 +24,9 @@ from app.keys import token_file
 from app.main import create_app
 from app.settings import Settings
 from app.tables import Base
+from tests.scheduling import order_of, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_xdist_make_scheduler"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,6 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if takes_long(item)])
         items[:] = [item for item in items if not takes_long(item)]
+    items.sort(key=order_of)
 
 
 def takes_long(item: pytest.Item) -> bool:

@@ -1,11 +1,13 @@
 """A whole service for the tests that need one: the real `cairn up` in its own process, over each database."""
 
+import json
 import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +21,18 @@ from sqlalchemy import create_engine, text
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
+
+ON_SQLITE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="session")
+"""What the server does is tested on PostgreSQL, too, with a simulated worker (tests/app/jobs)."""
+
+
+def tiny_config() -> dict[str, Any]:
+    """The example's input, smaller: 40 steps of a few milliseconds each."""
+    config = dict(json.loads((ROOT / "examples/copper/input.json").read_text()))
+    config["model"]["descriptor"] |= {"rcut": 4.0, "sel": [50], "neuron": [4, 8], "axis_neuron": 4}
+    config["model"]["fitting_net"]["neuron"] = [16, 16]
+    config["training"] |= {"numb_steps": 40, "disp_freq": 10, "save_freq": 20}
+    return config
 
 
 def free_port() -> int:
@@ -103,6 +117,7 @@ def start_service(data_dir: Path, **settings: str) -> Service:
         "CAIRN_LEASE_S": "6",
         "CAIRN_HEARTBEAT_S": "1",
         "CAIRN_RECONCILE_S": "1",
+        "CAIRN_ENGINES": "deepmd",
         "OMP_NUM_THREADS": "1",
         **settings,
     }
@@ -140,9 +155,9 @@ def stop_service(service: Service) -> None:
         raise
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service over each database, shared by the tests of a module."""
+    """The service over each database, shared by all tests: one process runs them."""
     settings = (
         {} if request.param == "sqlite" else {"CAIRN_DATABASE_URL": request.getfixturevalue("fresh_postgresql_url")}
     )
@@ -151,7 +166,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     stop_service(running)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fresh_postgresql_url(postgresql_server: str) -> str:
     """URL of an empty database, not migrated: that is `cairn up`'s own work."""
     name = f"cairn_e2e_{secrets.token_hex(4)}"
@@ -166,7 +181,24 @@ def fresh_postgresql_url(postgresql_server: str) -> str:
 
 @pytest.fixture(scope="session")
 def copper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example's copper data as `deepmd/npy` systems, made by the example's own generator."""
+    """The example's copper data as `deepmd/npy` systems, made by the example's own generator, but fewer frames of each."""
     target = tmp_path_factory.mktemp("copper")
-    subprocess.run([sys.executable, "examples/copper/generate.py", str(target)], cwd=ROOT, check=True)
+    code = "import generate; generate.FRAMES = dict.fromkeys(generate.FRAMES, 20); generate.main()"
+    subprocess.run([sys.executable, "-c", code, str(target)], cwd=ROOT / "examples" / "copper", check=True)
     return target
+
+
+@pytest.fixture(scope="session")
+def dataset(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The reference of that data in the service."""
+    archive = tmp_path_factory.mktemp("archive") / "copper.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(copper, arcname=".")
+    service.cli("dataset", "add", str(archive), "--name", "copper", "--json")
+    return "dataset:copper"
+
+
+@pytest.fixture(scope="session")
+def trained(service: Service, dataset: str) -> dict[str, Any]:
+    """A strict training of 40 steps with checkpoints at 20 and 40."""
+    return service.wait(service.submit(tiny_config(), name="first", seed=7, determinism="strict")["id"], "completed")

@@ -5,7 +5,6 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,61 +12,37 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.conftest import ROOT, Service
+from tests.e2e.conftest import Service, tiny_config
 
-pytestmark = [pytest.mark.deepmd, pytest.mark.xdist_group("e2e-main")]
-
-
-def tiny_config() -> dict[str, Any]:
-    """The example's input, smaller: 40 steps of a few milliseconds each."""
-    config = dict(json.loads((ROOT / "examples/copper/input.json").read_text()))
-    config["model"]["descriptor"] |= {"rcut": 4.0, "sel": [50], "neuron": [4, 8], "axis_neuron": 4}
-    config["model"]["fitting_net"]["neuron"] = [16, 16]
-    config["training"] |= {"numb_steps": 40, "disp_freq": 10, "save_freq": 20}
-    return config
+pytestmark = pytest.mark.deepmd
 
 
-@pytest.fixture(scope="module")
-def dataset(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    archive = tmp_path_factory.mktemp("archive") / "copper.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(copper, arcname=".")
-    added = service.cli("dataset", "add", str(archive), "--name", "copper", "--json")
-    return dict(json.loads(added.stdout))
-
-
-@pytest.fixture(scope="module")
-def finished(service: Service, dataset: dict[str, Any]) -> dict[str, Any]:
-    job = service.submit(tiny_config(), name="first", seed=7)
-    return service.wait(job["id"], "completed")
-
-
-def test_every_step_is_reported_once_in_full_precision(service: Service, finished: dict[str, Any]) -> None:
-    total = finished["progress"]["total_steps"]
-    series = service.metrics(finished["id"], "train/loss", "train/rmse_f", "lr")
+def test_every_step_is_reported_once_in_full_precision(service: Service, trained: dict[str, Any]) -> None:
+    total = trained["progress"]["total_steps"]
+    series = service.metrics(trained["id"], "train/loss", "train/rmse_f", "lr")
     assert series["steps"]["train/loss"] == list(range(1, total + 1))
     assert series["steps"]["lr"] == series["steps"]["train/rmse_f"] == series["steps"]["train/loss"]
     assert any(value != float(f"{value:.8e}") for value in series["values"]["train/loss"])
 
 
-def test_validation_is_measured_at_its_frequency(service: Service, finished: dict[str, Any]) -> None:
+def test_validation_is_measured_at_its_frequency(service: Service, trained: dict[str, Any]) -> None:
     every = tiny_config()["training"]["disp_freq"]
-    steps = service.metrics(finished["id"], "val/rmse_f")["steps"]["val/rmse_f"]
-    assert steps == sorted({1, *range(every, finished["progress"]["total_steps"] + 1, every)})
+    steps = service.metrics(trained["id"], "val/rmse_f")["steps"]["val/rmse_f"]
+    assert steps == sorted({1, *range(every, trained["progress"]["total_steps"] + 1, every)})
 
 
 @pytest.mark.long  # the test of `cairn demo` and the engine's own do nearly the same
 def test_the_checkpoint_is_accepted_by_stock_dp_and_ase(
-    service: Service, finished: dict[str, Any], copper: Path, tmp_path: Path
+    service: Service, trained: dict[str, Any], copper: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "model.pt"
-    service.cli("download", str(finished["id"]), "--output", str(target))
-    newest = service.client.get(f"/api/v1/jobs/{finished['id']}/checkpoints").json()
+    service.cli("download", str(trained["id"]), "--output", str(target))
+    newest = service.client.get(f"/api/v1/jobs/{trained['id']}/checkpoints").json()
     files = [
         file
         for checkpoint in newest
         for file in checkpoint["files"]
-        if checkpoint["step"] == finished["progress"]["total_steps"]
+        if checkpoint["step"] == trained["progress"]["total_steps"]
     ]
     assert hashlib.sha256(target.read_bytes()).hexdigest() in {file["sha256"] for file in files}
     frozen = tmp_path / "frozen_model.pth"
@@ -96,8 +71,8 @@ print("energies", *energies)
     assert from_checkpoint == pytest.approx(from_frozen, rel=1e-10)
 
 
-def test_the_bundle_holds_what_the_field_expects(service: Service, finished: dict[str, Any]) -> None:
-    answer = service.client.get(f"/api/v1/jobs/{finished['id']}/bundle")
+def test_the_bundle_holds_what_the_field_expects(service: Service, trained: dict[str, Any]) -> None:
+    answer = service.client.get(f"/api/v1/jobs/{trained['id']}/bundle")
     names = zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
     for wanted in ("input.json", "out.json", "lcurve.out", "environment.json"):
         assert any(name.rsplit("/", 1)[-1] == wanted for name in names), names
@@ -105,9 +80,9 @@ def test_the_bundle_holds_what_the_field_expects(service: Service, finished: dic
 
 
 def test_the_second_job_does_not_pay_the_statistics_again_and_gives_the_same_bits(
-    service: Service, finished: dict[str, Any]
+    service: Service, trained: dict[str, Any]
 ) -> None:
-    second = service.wait(service.submit(tiny_config(), name="second", seed=7)["id"], "completed")
+    second = service.wait(service.submit(tiny_config(), name="second", seed=7, determinism="strict")["id"], "completed")
     kinds = [
         event["data"].get("source")
         for event in service.client.get(f"/api/v1/jobs/{second['id']}/events").json()
@@ -115,17 +90,17 @@ def test_the_second_job_does_not_pay_the_statistics_again_and_gives_the_same_bit
     ]
     assert kinds
     assert set(kinds) == {"loaded"}, "computed again"
-    assert service.metrics(second["id"], "train/loss") == service.metrics(finished["id"], "train/loss")
+    assert service.metrics(second["id"], "train/loss") == service.metrics(trained["id"], "train/loss")
     prints = [
         service.client.get(f"/api/v1/jobs/{job['id']}/checkpoints").json()[0]["fingerprint"]
-        for job in (finished, second)
+        for job in (trained, second)
     ]
     assert prints[0] == prints[1] is not None
 
 
 @pytest.mark.long(on="postgresql")  # what it looks at is the same on either database
 def test_a_killed_worker_leaves_a_job_that_finishes_with_the_same_weights(
-    service: Service, finished: dict[str, Any]
+    service: Service, trained: dict[str, Any]
 ) -> None:
     config = tiny_config()
     config["training"]["numb_steps"] = 200
@@ -147,7 +122,7 @@ def test_a_killed_worker_leaves_a_job_that_finishes_with_the_same_weights(
     assert prints[0] == prints[1] is not None
 
 
-def test_cancel_keeps_a_final_checkpoint(service: Service, finished: dict[str, Any]) -> None:
+def test_cancel_keeps_a_final_checkpoint(service: Service, trained: dict[str, Any]) -> None:
     config = tiny_config()
     config["training"]["numb_steps"] = 100_000
     job = service.submit(config)
@@ -158,7 +133,7 @@ def test_cancel_keeps_a_final_checkpoint(service: Service, finished: dict[str, A
     assert checkpoints[0]["step"] == ended["progress"]["step"] > 0
 
 
-def test_a_mistake_is_refused_before_a_job_exists(service: Service, dataset: dict[str, Any], tmp_path: Path) -> None:
+def test_a_mistake_is_refused_before_a_job_exists(service: Service, dataset: str, tmp_path: Path) -> None:
     config = tiny_config()
     config["model"]["descriptor"]["rcutt"] = 6.0
     config["training"]["training_data"]["systems"] = ["dataset:coper/md-300K"]

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import Service
-from tests.e2e.test_main_job import tiny_config
+from tests.e2e.conftest import ON_SQLITE, Service, tiny_config
 
-pytestmark = [
-    pytest.mark.deepmd,
-    pytest.mark.xdist_group("e2e-reproduce"),
-    # What the server makes of two runs is tested on PostgreSQL too, with a simulated worker (tests/app/jobs).
-    pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="module"),
-]
+pytestmark = [pytest.mark.deepmd, ON_SQLITE]
 
 
-@pytest.fixture(scope="module")
-def original(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A strict training of 40 steps with checkpoints at 20 and 40."""
-    archive = tmp_path_factory.mktemp("archive") / "copper.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(copper, arcname=".")
-    service.cli("dataset", "add", str(archive), "--name", "copper", "--json")
-    job = service.submit(tiny_config(), name="original", determinism="strict")
-    return service.wait(job["id"], "completed")
-
-
-@pytest.fixture(scope="module")
-def other(service: Service, original: dict[str, Any]) -> dict[str, Any]:
+@pytest.fixture(scope="session")
+def other(service: Service, trained: dict[str, Any]) -> dict[str, Any]:
     """The same from another seed."""
-    job = service.submit(tiny_config(), seed=original["seed"] + 1, determinism="strict")
+    job = service.submit(tiny_config(), seed=trained["seed"] + 1, determinism="strict")
     return service.wait(job["id"], "completed")
 
 
@@ -47,25 +29,25 @@ def verdict(service: Service, job_id: int) -> str | None:
     return found
 
 
-def test_a_job_repeats_bit_for_bit(service: Service, original: dict[str, Any]) -> None:
-    done = service.cli("reproduce", str(original["id"]), "--follow")
+def test_a_job_repeats_bit_for_bit(service: Service, trained: dict[str, Any]) -> None:
+    done = service.cli("reproduce", str(trained["id"]), "--follow")
     assert "identical: 40 steps, 2 checkpoints" in done.stdout
-    (job,) = service.client.get("/api/v1/jobs", params={"name": "reproduction of original"}).json()["items"]
-    assert (job["digest"], job["reproduces"]) == (original["digest"], original["id"])
+    (job,) = service.client.get("/api/v1/jobs", params={"name": "reproduction of first"}).json()["items"]
+    assert (job["digest"], job["reproduces"]) == (trained["digest"], trained["id"])
     assert verdict(service, job["id"]) == "identical"
     told = service.client.get(f"/api/v1/jobs/{job['id']}/events").json()
     assert "identical: 40 steps, 2 checkpoints" in [
         event["message"] for event in told if event["kind"] == "reproduction"
     ]
-    found = json.loads(service.cli("compare", str(original["id"]), str(job["id"]), "--json").stdout)
+    found = json.loads(service.cli("compare", str(trained["id"]), str(job["id"]), "--json").stdout)
     assert {pair["stage"] for pair in found["beginning"]} == {"init", "statistics"}
     assert found["environment"]["differences"] == []
 
 
 def test_another_seed_differs_from_the_first_weights_on(
-    service: Service, original: dict[str, Any], other: dict[str, Any]
+    service: Service, trained: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    done = service.cli("compare", str(original["id"]), str(other["id"]), "--json", check=False)
+    done = service.cli("compare", str(trained["id"]), str(other["id"]), "--json", check=False)
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert (found["fingerprint"]["stage"], found["divergence"]["step"], found["steps"]) == ("init", 1, 0)
@@ -74,9 +56,9 @@ def test_another_seed_differs_from_the_first_weights_on(
 
 
 def test_two_models_are_compared_on_data_though_the_trainer_is_killed(
-    service: Service, original: dict[str, Any], other: dict[str, Any], tmp_path: Path
+    service: Service, trained: dict[str, Any], other: dict[str, Any], tmp_path: Path
 ) -> None:
-    models = [f"job:{original['id']}", f"job:{other['id']}"]
+    models = [f"job:{trained['id']}", f"job:{other['id']}"]
     job = json.loads(service.cli("model-devi", *models, "--data", "dataset:copper", "--detach", "--json").stdout)
     kill_trainer(service, job["id"])
     ended = service.wait(job["id"], "completed")

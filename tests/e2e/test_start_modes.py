@@ -1,38 +1,17 @@
 """Every start mode from one base: promoted, checked, fine-tuned, initialised, resumed, by a real worker."""
 
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Service
-from tests.e2e.test_main_job import tiny_config
+from tests.e2e.conftest import ON_SQLITE, Service
 
-pytestmark = [
-    pytest.mark.deepmd,
-    pytest.mark.xdist_group("e2e-starts"),
-    # What the server does for start modes is tested on PostgreSQL too, with a simulated worker (tests/app/jobs).
-    pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="module"),
-]
+pytestmark = [pytest.mark.deepmd, ON_SQLITE]
 
 
-@pytest.fixture(scope="module")
-def dataset(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    archive = tmp_path_factory.mktemp("archive") / "copper.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(copper, arcname=".")
-    service.cli("dataset", "add", str(archive), "--name", "copper", "--json")
-    return "dataset:copper"
-
-
-@pytest.fixture(scope="module")
-def trained(service: Service, dataset: str) -> dict[str, Any]:
-    return service.wait(service.submit(tiny_config(), name="base", seed=11)["id"], "completed")
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(service: Service, trained: dict[str, Any]) -> str:
     done = service.cli("model", "promote", str(trained["id"]), "--name", "copper", "--json")
     model = json.loads(done.stdout)

@@ -15,8 +15,6 @@ from tests.faults.disk import Disk
 from tests.faults.link import Link
 from tests.faults.toy import clock
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The short form, one fault of each kind, runs on SQLite; the long one on PostgreSQL, too, with a quarter of the faults."""

@@ -14,8 +14,6 @@ from app.wire.jobs import FINAL_STATES
 from tests.faults.conftest import PATIENCE_S, World, is_gone, kill, wait_for
 from tests.faults.link import Link
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 @pytest.mark.long
 def test_a_killed_worker(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import WorkerProcess, World, kill, wait_for
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.usefixtures("worker")]
+pytestmark = pytest.mark.usefixtures("worker")
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,11 @@ import subprocess
 import sys
 from contextlib import closing
 
-import pytest
 import redis
 
 from app.wire.doorbell import queue_name
 from app.wire.jobs import MAX_REPLICAS
 from tests.faults.conftest import ROOT, WorkerProcess, World, wait_for
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 JOBS = 300
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import Redis, WorkerProcess, World, kill, running_service, wait_for
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.long]
+pytestmark = pytest.mark.long
 
 LEASE_S = 5.0
 TIMES = 4

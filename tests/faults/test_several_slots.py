@@ -2,11 +2,7 @@
 
 import time
 
-import pytest
-
 from tests.faults.conftest import World, wait_for
-
-pytestmark = pytest.mark.xdist_group("faults")
 
 
 def submit_large(world: World, gpus: int) -> int:

@@ -30,7 +30,7 @@ from worker.gpus import Device
 from worker.runtime import Runtime
 from worker.settings import WorkerSettings
 
-pytestmark = [pytest.mark.deepmd, pytest.mark.xdist_group("errands")]  # one process makes what they share
+pytestmark = pytest.mark.deepmd
 
 PATIENCE_S = 120
 

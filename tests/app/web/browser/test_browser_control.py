@@ -14,7 +14,7 @@ from tests.app.web.browser.browsing import expect_faults
 from tests.app.web.seeding import Seeded
 from tests.app.web.seeding_models import facts
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_a_job_is_paused_changed_and_resumed(page: Page, server: str, content: Seeded) -> None:

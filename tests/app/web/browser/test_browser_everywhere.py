@@ -7,7 +7,7 @@ from app.web import build
 from tests.app.web.browser.browsing import expect_faults, paths
 from tests.app.web.seeding import Seeded, SeededGroup
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_every_page_works_without_a_word_to_anybody_else(

@@ -17,7 +17,7 @@ from tests.app.web.browser.browsing import chart, drag, expect_faults
 from tests.app.web.seeding import SeededGroup, add_checkpoint, encode
 from tests.app.web.seeding_groups import STEPS, curves
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 PICTURE = "canvas => canvas.toDataURL()"
 

@@ -14,7 +14,7 @@ from app.tables.base import now
 from tests.app.web.browser.browsing import chart, drag
 from tests.app.web.seeding import HOSTILE, Seeded, add_checkpoint, add_log_line, advance
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_the_list_follows_the_server_without_flicker(page: Page, server: str, content: Seeded, app: FastAPI) -> None:

@@ -16,7 +16,7 @@ from app.tables import Errand
 from tests.app.simulated import SimulatedErrand, SimulatedWorker, add_worker
 from tests.app.web.seeding import Seeded
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.tables import Attempt, Job
 from tests.app.web.seeding import Seeded, add_worker, curves, encode, start
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 STEPS = 12_345
 """Of the job that is reproduced."""

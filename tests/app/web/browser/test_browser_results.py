@@ -26,7 +26,7 @@ from app.wire.measuring import (
 from app.wire.relaxing import RelaxedRun, RelaxReport
 from tests.app.web.seeding import Seeded
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 FRAMES = "".join(
     f'2\nLattice="6 0 0 0 6 0 0 0 6" Properties=species:S:1:pos:R:3:forces:R:3 energy=-{step}.5 pbc="T T T"\n'

@@ -21,7 +21,7 @@ from tests.app.jobs.stub import StubEngine, inventory
 from tests.app.simulated import SimulatedWorker, add_worker
 from tests.app.web.seeding import Seeded, finetune_config
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 Typist = Callable[[Any], None]
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.app.web.browser.browsing import expect_faults
 from tests.app.web.seeding import HOSTILE, Seeded, config
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 Typist = Callable[[Any], None]
 
