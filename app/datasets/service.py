@@ -174,4 +174,5 @@ def facts(dataset: Dataset) -> DatasetFacts:
         text=summary.text,
         tokenizer=summary.tokenizer,
         structures=tuple(summary.structures),
+        distances=summary.distances,
     )

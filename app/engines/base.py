@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.wire.base import Message
-from app.wire.datasets import DatasetRef, DatasetView, StructureSummary, SystemSummary, TextSummary, TokenizerSummary
+from app.wire.datasets import (
+    DatasetRef,
+    DatasetView,
+    Distances,
+    StructureSummary,
+    SystemSummary,
+    TextSummary,
+    TokenizerSummary,
+)
 from app.wire.jobs import Determinism, Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import BaseFacts, Inventory
@@ -40,6 +48,8 @@ class DatasetFacts:
     text: TextSummary | None = None
     tokenizer: TokenizerSummary | None = None
     structures: tuple[StructureSummary, ...] = ()
+    distances: Mapping[str, Distances] = field(default_factory=dict)
+    """`DatasetSummary.distances`: empty where they were not measured."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -84,7 +94,7 @@ class ModelUse:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained model that a job of another kind than train works on, and what is known of it: one of the two."""
+    """A trained model that a job of another kind than train works on, and what is known of it: at least one of the two."""
 
     name: str
     """`job:17@4000` or `water@3`."""
@@ -92,7 +102,9 @@ class Model:
     facts: BaseFacts | None = None
     """What an inspection found in a base model."""
     config: Mapping[str, Json] | None = None
-    """The resolved config of the training whose checkpoint it is."""
+    """The resolved config of the training whose checkpoint it is, if that is known."""
+    data: Mapping[str, DatasetFacts] = field(default_factory=dict)
+    """What that config's references to training data stand for, for kinds that compare structures with them."""
 
 
 @dataclass
@@ -131,7 +143,10 @@ class Task(Protocol):
     One that measures takes `models`, `data` and, for models of several tasks, `head`: so trainings are tested by themselves.
     """
     relaxed: str | None
-    """Name of the file in which it tells where structures went, of the form `app.wire.relaxing.RelaxReport`."""
+    """Name of the file in which it tells where structures went, of the form `app.wire.relaxing.RelaxReport`.
+
+    One that does is told of the data that its models were trained on (`Model.data`).
+    """
     determinism: Determinism | None
     """The level that all its jobs run at; None: the one submitted."""
     document: type[Message]

@@ -1,28 +1,26 @@
 """From a submission to all that is known before it is stored: base, data, resolution, transfer plan, hints."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts.store import BlobStore
 from app.datasets.service import facts
 from app.db import reading
 from app.engines import registry
-from app.engines.base import DataUse, Engine, Task
+from app.engines.base import Engine, Task
 from app.errors import Invalid
 from app.inheritance import inheritance
-from app.jobs import bases, held_out, planning, subjects, tasks
+from app.jobs import bases, held_out, named_data, planning, subjects, tasks
 from app.jobs.hints import hints
 from app.jobs.retention import unknown_metric
 from app.resolve import data_uses, resolve
 from app.settings import Settings
 from app.tables import Dataset
-from app.wire.datasets import DatasetRef
 from app.wire.jobs import MAX_SEED, Check, CostHints, JobSubmit, Resolution, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
@@ -96,7 +94,7 @@ def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: J
     uses = [replace(use, pointer=f"/config{use.pointer}") for use in task.data_uses(config)]
     found, problems = subjects.find(places, named)
     with reading(places.sessions) as session:
-        datasets = named_datasets(session, uses)
+        datasets = named_data.find(session, uses)
         answer = tasks.resolve(
             engine,
             task,
@@ -104,11 +102,11 @@ def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: J
             config,
             uses=uses,
             datasets={text: facts(row) for text, row in datasets.items()},
-            models=subjects.by_reference(found),
+            models=subjects.by_reference(subjects.with_data(session, engine, found) if task.relaxed else found),
             root_seed=_root_seed(submit),
-            known=dataset_names(session),
+            known=named_data.names(session),
         )
-    problems += [*(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
+    problems += [*(answer if isinstance(answer, list) else ()), *named_data.foreign(engine, uses, datasets)]
     if isinstance(answer, list) or problems:
         raise Invalid(problems)
     chosen = tuple(chain.from_iterable(found[use.text] for use in named))
@@ -117,11 +115,6 @@ def _prepare_task(places: subjects.Places, engine: Engine, task: Task, submit: J
 
 def _root_seed(submit: JobSubmit) -> int:
     return submit.seed if submit.seed is not None else secrets.randbelow(MAX_SEED + 1)
-
-
-def dataset_names(session: Session) -> list[str]:
-    """Return the names of all datasets, for hints."""
-    return list(session.scalars(select(Dataset.name).distinct()))
 
 
 def with_plan(prepared: Prepared, tensors: Inventory | Problem) -> Prepared:
@@ -167,16 +160,16 @@ def _resolve(
 ) -> Prepared:
     base = found.base if found else None
     uses = data_uses(engine, submit, base)
-    datasets = named_datasets(session, uses)
+    datasets = named_data.find(session, uses)
     answer = resolve(
         engine,
         submit,
         datasets={text: facts(row) for text, row in datasets.items()},
         root_seed=_root_seed(submit),
-        known=dataset_names(session),
+        known=named_data.names(session),
         base=base,
     )
-    problems = [*problems, *(answer if isinstance(answer, list) else ()), *_foreign_data(engine, uses, datasets)]
+    problems = [*problems, *(answer if isinstance(answer, list) else ()), *named_data.foreign(engine, uses, datasets)]
     if isinstance(answer, list) or problems:
         raise Invalid(problems)
     if answer.total_steps > MAX_STEPS:
@@ -199,11 +192,11 @@ def settle_held_out(
     """
     named = held_out.uses(texts, place)
     uses = [one.use for one in named]
-    datasets = named_datasets(session, uses)
-    if problems := list(_foreign_data(engine, uses, datasets)):
+    datasets = named_data.find(session, uses)
+    if problems := list(named_data.foreign(engine, uses, datasets)):
         raise Invalid(problems)
     found = {text: facts(row) for text, row in datasets.items()}
-    return held_out.settle(engine, named, config=config, datasets=found, known=dataset_names(session))
+    return held_out.settle(engine, named, config=config, datasets=found, known=named_data.names(session))
 
 
 def find_engine(name: str) -> Engine:
@@ -216,28 +209,6 @@ def find_engine(name: str) -> Engine:
             [Problem(code="unknown-engine", message=message, pointer="/engine", hint=f"There is: {there_are}.")]
         )
     return engine
-
-
-def named_datasets(session: Session, uses: Iterable[DataUse]) -> dict[str, Dataset]:
-    """Return the dataset that each reference stands for; references to nothing are left out."""
-    refs = {use.text: use.ref for use in uses if use.ref is not None}
-    names = {ref.name for ref in refs.values()}
-    rows = session.scalars(select(Dataset).where(Dataset.name.in_(names)).order_by(Dataset.version)).all()
-    found = {text: _newest(rows, ref) for text, ref in refs.items()}
-    return {text: row for text, row in found.items() if row is not None}
-
-
-def _newest(rows: Iterable[Dataset], ref: DatasetRef) -> Dataset | None:
-    matching = [row for row in rows if row.name == ref.name and ref.version in (None, row.version)]
-    return matching[-1] if matching else None
-
-
-def _foreign_data(engine: Engine, uses: Iterable[DataUse], datasets: Mapping[str, Dataset]) -> Iterator[Problem]:
-    for use in uses:
-        row = datasets.get(use.text)
-        if row is not None and row.engine != engine.name:
-            message = f"{use.text} is data for {row.engine}, not for {engine.name}"
-            yield Problem(code="wrong-engine", message=message, pointer=use.pointer)
 
 
 def checked(sessions: sessionmaker[Session], settings: Settings, prepared: Prepared) -> Check:

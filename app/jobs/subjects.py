@@ -1,7 +1,7 @@
 """The models that a job of another kind than train works on: what `group:3`, `job:17@4000` and `water@3` stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.db import reading
-from app.engines.base import Model, ModelUse
+from app.engines.base import Engine, Model, ModelUse
 from app.errors import Conflict, Invalid, NotFound
-from app.jobs import bases
+from app.jobs import bases, named_data
 from app.models import service as models
 from app.settings import Settings
 from app.tables import Group, Job, JobModel
@@ -68,7 +68,10 @@ def _find(places: Places, text: str) -> list[Subject]:
         with reading(places.sessions) as session:
             return [_checkpoint(session, places, ref.job, ref.step)]
     found = bases.find(places.sessions, places.settings, places.store, text, places.engine)
-    model = Model(found.base.name, found.base.sha256, facts=found.base.facts)
+    with reading(places.sessions) as session:
+        job = session.get(Job, found.row.job_id) if found.row.job_id else None
+        config = job.resolved if job else None
+    model = Model(found.base.name, found.base.sha256, facts=found.base.facts, config=config)
     return [Subject(model, found.row.file_name)]
 
 
@@ -108,6 +111,14 @@ def _checkpoint(session: Session, places: Places, job_id: int, step: int | None)
         hint = f"Name another step; `cairn show {job_id}` lists them."
         raise Invalid([Problem(code="checkpoint-damaged", message=message, hint=hint)])
     return Subject(Model(name, file.blob_sha256, config=job.resolved), file.name.rsplit("/", 1)[-1])
+
+
+def with_data(session: Session, engine: Engine, found: Mapping[str, list[Subject]]) -> dict[str, list[Subject]]:
+    """Return the same models with what is known of the data that they were trained on."""
+    configs = {one.model.sha256: one.model.config or {} for each in found.values() for one in each}
+    uses = {use.text: use for config in configs.values() for use in engine.data_uses(config) if not use.validates}
+    data = named_data.facts_of(session, uses.values())
+    return {text: [replace(one, model=replace(one.model, data=data)) for one in each] for text, each in found.items()}
 
 
 def group_of(uses: Sequence[ModelUse]) -> int | None:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.engines.base import DatasetFacts, DataUse, EngineResolution, Model, ModelUse
-from app.engines.deepmd import model_refs, physics, structure_refs
+from app.engines.deepmd import familiar, model_refs, physics, structure_refs
 from app.engines.deepmd.document import Way
-from app.engines.deepmd.draft import Draft
+from app.engines.deepmd.draft import Draft, counted
+from app.engines.deepmd.familiar import Familiar
 from app.engines.deepmd.freezing import FROZEN
 from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.deepmd.structure_refs import Chosen
@@ -25,6 +26,9 @@ Json = Any
 
 REPORT = "relax.json"
 TRAJECTORY = "trajectory.extxyz"
+
+MOST_TOLD = 100
+"""Warnings of distances that do not occur in training data."""
 
 STARTS = "starts"
 """Name of the seed that displaces the starts beyond the first."""
@@ -117,6 +121,7 @@ class Relaxing:
                     _check_elements(draft, each, one, section["type_map"])
         for one, section in sections:
             _check_model(draft, one, section)
+        _compare(draft, found, chosen)
         _check_options(draft)
         seeds = {STARTS: derive(root_seed, STARTS)} if draft.config["starts"] > 1 else {}
         return EngineResolution(
@@ -126,6 +131,38 @@ class Relaxing:
     def headline(self) -> Sequence[str]:
         """Return how many runs are done and which time it is, and the largest force and the energy of few runs."""
         return ("relax/done", "repeat/time", "relax/fmax", "relax/energy_per_atom")
+
+
+def _compare(draft: Draft, found: Sequence[Named], chosen: Sequence[Chosen]) -> None:
+    """Warn of distances that do not occur in the data of the models, where these are known."""
+    strange = [
+        (each, finding)
+        for name, known in _familiar(found, draft.config["head"])
+        for each in chosen
+        if each.distances is not None
+        for finding in familiar.findings(each.distances, known, name)
+    ]
+    for each, finding in strange[:MOST_TOLD]:
+        _tell(draft, each, finding)
+    if left := strange[MOST_TOLD:]:
+        message = (
+            f"names {counted(len({each.name for each, _ in left}), 'structure')} more with {len(left)} such distances"
+        )
+        draft.warn("outside-training", ("structures",), message, "Relax fewer at once to be told of each.")
+
+
+def _familiar(found: Sequence[Named], head: str | None) -> Iterator[tuple[str, Familiar]]:
+    """Yield what occurs in the data of the models, with their names: replicas have the same data."""
+    alike: list[tuple[Familiar, list[str]]] = []
+    for one in found:
+        known = familiar.of_model(one.model, head)
+        names = next((names for other, names in alike if other == known), None)
+        if names is not None:
+            names.append(one.name)
+        elif known is not None:
+            alike.append((known, [one.name]))
+    for known, names in alike:
+        yield names[0] + (f" (and {len(names) - 1} more)" if names[1:] else ""), known
 
 
 def _check_model(draft: Draft, one: Named, section: Mapping[str, Json] | None) -> None:

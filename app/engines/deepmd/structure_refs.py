@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.engines.base import DatasetFacts
-from app.engines.deepmd import physics
+from app.engines.deepmd import distances, physics
 from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import Draft, Path, counted
 from app.engines.deepmd.structures import Structure
 from app.engines.references import digests, newest
-from app.wire.datasets import DatasetRef, StructureSummary
+from app.wire.datasets import DatasetRef, Distances, StructureSummary
 from app.wire.relaxing import Finding
 
 
@@ -25,6 +25,8 @@ class Chosen:
     elements: Sequence[str]
     periodic: bool
     findings: Sequence[Finding]
+    distances: Distances | None
+    """None: it was sent before they were measured, or nothing can be measured of it."""
 
 
 def settle(draft: Draft, datasets: Mapping[str, DatasetFacts]) -> list[Chosen]:
@@ -65,11 +67,14 @@ def _named(draft: Draft, index: int, text: str, datasets: Mapping[str, DatasetFa
 
 
 def _of_dataset(facts: DatasetFacts, one: StructureSummary, place: Path) -> Chosen:
-    return Chosen(f"dataset:{facts.name}@{facts.version}/{one.name}", place, one.elements, one.periodic, one.findings)
+    name = f"dataset:{facts.name}@{facts.version}/{one.name}"
+    return Chosen(name, place, one.elements, one.periodic, one.findings, one.distances)
 
 
 def _of_inline(index: int, one: Structure) -> Chosen:
-    return Chosen(one.name, ("inline", index), sorted(set(one.symbols)), one.cell is not None, physics.findings(one))
+    findings = physics.findings(one)
+    measured = None if physics.is_hopeless(findings) else distances.of_structure(one)
+    return Chosen(one.name, ("inline", index), sorted(set(one.symbols)), one.cell is not None, findings, measured)
 
 
 def _notes(text: str, facts: DatasetFacts) -> list[str]:
