@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engines.deepmd import crowding
+from app.engines.deepmd import assumed, crowding
 from app.engines.deepmd.structures import Structure, to_atoms
 from app.wire.relaxing import Finding
 
@@ -37,7 +37,7 @@ def findings(structure: Structure) -> list[Finding]:
     unknown = list(_unknown_elements(structure))
     broken = unknown + (list(_flat_cell(structure)) if structure.cell else [])
     broken = broken or list(crowding.findings(structure))
-    return broken or list(islice(_distances(structure), MOST))
+    return broken or [*assumed.findings(structure), *islice(_distances(structure), MOST)]
 
 
 def is_hopeless(found: Sequence[Finding]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.engines.base import DatasetFacts, DataUse, EngineResolution, Model, ModelUse
-from app.engines.deepmd import familiar, model_refs, physics, structure_refs
+from app.engines.deepmd import assumed, familiar, model_refs, physics, structure_refs
 from app.engines.deepmd.document import Way
 from app.engines.deepmd.draft import Draft, counted
 from app.engines.deepmd.familiar import Familiar
@@ -196,6 +196,17 @@ def _check_structure(draft: Draft, each: Chosen) -> None:
     if draft.config["cell"] == "filter" and not each.periodic:
         message = f"names {each.name}, which has no cell to relax"
         draft.refuse("no-cell", each.place, message, 'Give it one, or leave "cell" at "fixed".')
+    if draft.config["cell"] == "filter":
+        _check_empty(draft, each)
+
+
+def _check_empty(draft: Draft, each: Chosen) -> None:
+    """Refuse to relax a cell that is empty on purpose, unless told to go on."""
+    for finding in (one for one in each.findings if one.code == assumed.PARTLY_PERIODIC):
+        message = f"names {each.name}: {finding.message}, and the cell would close over it"
+        if draft.config["on_unphysical"] == "refuse":
+            hint = 'Leave "cell" at "fixed", or say `on_unphysical: warn`.'
+            draft.refuse(finding.code, each.place, message, hint)
 
 
 def _check_elements(draft: Draft, each: Chosen, one: Named, type_map: Sequence[str]) -> None:

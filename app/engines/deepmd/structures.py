@@ -1,7 +1,7 @@
 """Structures without labels: one form for all that is relaxed, exact to the last bit, whatever file it came in."""
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
@@ -29,6 +29,14 @@ class Structure(Message):
         default=None, min_length=3, max_length=3, description="Three vectors; left out: no periodic images."
     )
     fixed: list[int] = Field(default=[], description="Atoms that stay where they are.")
+    without_images: list[Literal["a", "b", "c"]] = Field(
+        default=[],
+        max_length=2,
+        description="Directions of the cell along which its file had no images: here are some.",
+    )
+    constraints_left_out: list[str] = Field(
+        default=[], max_length=1000, description="Constraints of its file, by ASE's names, that do not hold here."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Structure":
@@ -36,6 +44,8 @@ class Structure(Message):
             raise ValueError(f"has {len(self.symbols)} symbols, but {len(self.positions)} positions")
         if any(not 0 <= index < len(self.symbols) for index in self.fixed):
             raise ValueError(f"`fixed` counts atoms from 0 to {len(self.symbols) - 1}")
+        if self.without_images and self.cell is None:
+            raise ValueError("`without_images` is of a cell, and there is none")
         return self
 
     @property

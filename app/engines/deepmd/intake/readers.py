@@ -59,11 +59,11 @@ def head_of(path: Path) -> bytes:
         return file.read(8192)
 
 
-def unreadable(shown: str, known: str | None, error: Exception) -> Exception:
+def unreadable(shown: str, known: str | None, error: Exception, hint: str = HINT) -> Refused:
     """Return the refusal of a file over which its reader broke down."""
     what = f" as {known}" if known else ""
     words = str(error).strip().rstrip(".")[:300] or type(error).__name__
-    return refuse("unreadable-data", f"{shown} cannot be read{what}: {words}.", HINT)
+    return refuse("unreadable-data", f"{shown} cannot be read{what}: {words}.", hint)
 
 
 def _dpdata(path: Path, form: str) -> Iterator[Frame]:

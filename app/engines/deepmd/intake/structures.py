@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -16,6 +16,10 @@ from app.engines.intake.report import ARCHIVE_NAME, Order, Outcome, Refused, Rep
 from app.wire.datasets import DatasetSummary, StructureSummary
 
 MOST = 1000
+AXES: tuple[Literal["a", "b", "c"], ...] = ("a", "b", "c")
+
+HINT = "Send files that ASE reads, or an archive of them: POSCAR, CIF, xyz, extxyz, traj, …"
+MEND = "Places and cells are finite numbers, in Å. Mend the file, or cut the structure."
 
 
 def take_in(order: Order, root: Path, single: Path | None, report: Report) -> Outcome:
@@ -63,24 +67,36 @@ def _summary(one: Structure) -> StructureSummary:
 def _read(path: Path, shown: str, taken: set[str], report: Report) -> Iterator[Structure]:
     try:
         every = list(read_atoms(path, head_of(path), shown))
-    except (Refused, MemoryError):
+    except Refused as error:
+        raise Refused(error.problem.model_copy(update={"hint": HINT})) from error
+    except MemoryError:
         raise
     except Exception as error:
         # The parsers of a hundred formats raise whatever comes; a file they cannot read is not our failure.
-        raise unreadable(shown, None, error) from error
+        raise _unreadable(shown, error) from error
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(shown).stem).strip("-._")[:40] or "structure"
     for index, atoms in enumerate(every):
         name = _free(stem if len(every) == 1 else f"{stem}-{index}", taken)
         taken.add(name)
         try:
-            yield _structure(atoms, name, f"{shown}, structure {index}", report)
+            yield _structure(atoms, name)
         except ValidationError as error:
-            report.problem("wrong-structure", f"{shown}, structure {index}: {_words(error)}.")
+            report.problem("wrong-structure", f"{shown}, structure {index}: {_words(error)}.", MEND)
+
+
+def _unreadable(shown: str, error: Exception) -> Refused:
+    """Return the refusal of a file over which its reader broke down. ASE says of an unknown element only its name."""
+    if isinstance(error, KeyError) and error.args and re.fullmatch(r"[A-Z][a-z]{0,2}", str(error.args[0])):
+        message = f"{shown} cannot be read: it has atoms of {error.args[0]!r}, which is no element."
+        return refuse("unreadable-data", message, "Name elements by their symbols, such as Cu.")
+    return unreadable(shown, None, error, HINT)
 
 
 def _words(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
+    if place == ["symbols"] and first["type"] == "too_long":
+        return f"has {first['ctx']['actual_length']} atoms, {first['ctx']['max_length']} are the most"
     where = f"{place[0]} of atom {place[1]}: " if len(place) > 1 and place[0] == "positions" else ""
     return f"{where}{first['msg']}"
 
@@ -93,28 +109,30 @@ def _free(name: str, taken: set[str]) -> str:
     return candidate
 
 
-def _structure(atoms: Any, name: str, shown: str, report: Report) -> Structure:
+def _structure(atoms: Any, name: str) -> Structure:
     periodic = bool(atoms.pbc.any())
-    if periodic and not atoms.pbc.all():
-        report.warn(f"{shown}: periodic in some directions only; DeePMD-kit takes the cell as periodic in all.")
+    fixed, left_out = _constraints(atoms)
     return Structure(
         name=name,
         symbols=atoms.get_chemical_symbols(),
         positions=atoms.get_positions().tolist(),
         cell=atoms.cell.array.tolist() if periodic else None,
-        fixed=_fixed(atoms, shown, report),
+        fixed=fixed,
+        without_images=[axis for axis, has in zip(AXES, atoms.pbc, strict=True) if periodic and not has],
+        constraints_left_out=left_out,
     )
 
 
-def _fixed(atoms: Any, shown: str, report: Report) -> list[int]:
-    """Return the atoms that ASE's FixAtoms holds; other constraints are left out, which is said."""
+def _constraints(atoms: Any) -> tuple[list[int], list[str]]:
+    """Return the atoms that ASE's FixAtoms holds, and the names of its other constraints."""
     from ase import constraints
 
     fix: Any = constraints.FixAtoms
     held: set[int] = set()
+    others: set[str] = set()
     for constraint in atoms.constraints:
         if isinstance(constraint, fix):
             held.update(int(index) for index in constraint.get_indices())
         else:
-            report.warn(f"{shown}: the constraint {type(constraint).__name__} is left out; only fixed atoms are kept.")
-    return sorted(held)
+            others.add(type(constraint).__name__)
+    return sorted(held), sorted(others)

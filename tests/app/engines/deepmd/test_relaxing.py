@@ -87,6 +87,18 @@ def test_a_cell_can_only_relax_where_there_is_one() -> None:
     assert codes(resolve(inline=[sane], cell="filter")) == {"/inline/0": "no-cell"}
 
 
+def test_a_cell_that_is_empty_on_purpose_does_not_close_unasked() -> None:
+    slab = structure(cell=[[3.6, 0, 0], [0, 3.6, 0], [0, 0, 20]], without_images=["c"]).model_dump()
+    refused = resolve(inline=[slab], cell="filter")
+    assert codes(refused) == {"/inline/0": "partly-periodic"}
+    assert "18.2 Å are empty between the atoms and their images, and the cell would close over it" in (
+        refused.problems[0].message
+    )
+    for answer in (resolve(inline=[slab]), resolve(inline=[slab], cell="filter", on_unphysical="warn")):
+        assert codes(answer) == {}
+        assert "no images along c" in answer.warnings[0].message
+
+
 def test_told_to_warn_it_says_the_same_and_goes_on() -> None:
     answer = resolve(inline=[H2O3.model_dump()], model=WATER, on_unphysical="warn")
     assert answer.problems == []

@@ -67,16 +67,20 @@ def test_many_files_and_many_frames_come_as_one(take, tmp_path):
     assert [one.periodic for one in packed.summary.structures] == [True, False, False]
 
 
-def test_what_cannot_be_kept_is_said(take, tmp_path):
-    from ase.build import bulk
-    from ase.constraints import FixedPlane
+def test_what_cannot_be_kept_is_kept_as_findings(take, tmp_path):
+    """The dataset's page says it, and so does every submission that names the structure."""
+    from ase.build import fcc111
+    from ase.constraints import FixAtoms, FixedPlane
 
-    slab = bulk("Cu", cubic=True)
-    slab.pbc = (True, True, False)
-    slab.set_constraint(FixedPlane(0, (0, 0, 1)))
-    packed, _ = take(written(tmp_path, "slab.traj", slab), "slab.traj")
-    assert any("periodic in some directions only" in warning for warning in packed.warnings)
-    assert any("FixedPlane is left out" in warning for warning in packed.warnings)
+    slab = fcc111("Cu", (1, 1, 3), vacuum=7.0)
+    slab.set_constraint([FixAtoms([0]), FixedPlane(1, (0, 0, 1))])
+    packed, (one,) = take(written(tmp_path, "slab.traj", slab), "slab.traj")
+    assert (one.fixed, one.without_images, one.constraints_left_out) == ([0], ["c"], ["FixedPlane"])
+    left, open_end = packed.summary.structures[0].findings
+    assert (left.code, left.refused) == ("constraint-left-out", False)
+    assert "the constraint FixedPlane of its file does not hold here" in left.message
+    assert (open_end.code, open_end.distance) == ("partly-periodic", pytest.approx(14.0))
+    assert "no images along c" in open_end.message
 
 
 def test_an_overlap_is_kept_with_the_dataset(take, tmp_path):
@@ -90,15 +94,19 @@ def test_an_overlap_is_kept_with_the_dataset(take, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "name", "code"),
+    ("data", "name", "code", "words"),
     [
-        (b"nothing that ASE knows", "x.bin", "unknown-format"),
-        (b"2\n\nH 0 0 0\nH 0 0 nan\n", "bad.xyz", "wrong-structure"),
+        (b"nothing that ASE knows", "x.bin", "unknown-format", "Neither ASE nor dpdata"),
+        (b"2\n\nH 0 0 0\nH 0 0 nan\n", "bad.xyz", "wrong-structure", "positions of atom 1"),
+        (b"1\n\nQq 0 0 0\n", "bad.xyz", "unreadable-data", "atoms of 'Qq', which is no element"),
+        (b"100001\n\n" + b"H 0 0 0\n" * 100_001, "big.xyz", "wrong-structure", "has 100001 atoms, 100000 are the most"),
     ],
 )
-def test_what_is_no_structure_is_refused(take, data, name, code):
+def test_what_is_no_structure_is_refused(take, data, name, code, words):
     with pytest.raises(Invalid) as caught:
         take(data, name)
-    assert caught.value.problems[0].code == code
-    if code == "wrong-structure":
-        assert "positions of atom 1" in caught.value.problems[0].message
+    problem = caught.value.problems[0]
+    assert problem.code == code
+    assert words in problem.message
+    assert problem.hint
+    assert "energies" not in problem.hint, "structures have no labels"
