@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from app.artifacts import service as blobs
-from app.artifacts.store import Blobs
+from app.artifacts.store import Blobs, BlobStore
 from app.artifacts.transfer import download
 from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker, SentToken
 from app.db import ReadSession, Writers, WriteSession, reading, transaction
@@ -252,8 +252,19 @@ def file(
 
 
 @router.post("/attempts/{attempt_id}/end")
-def end(message: End, attempt: CurrentAttempt, session: WriteSession, settings: CurrentSettings) -> EndAnswer:
-    """A worker proposes how the attempt ended; the answer is what the server made of it."""
+def end(
+    request: Request,
+    message: End,
+    attempt: CurrentAttempt,
+    session: WriteSession,
+    store: Blobs,
+    settings: CurrentSettings,
+    background: BackgroundTasks,
+) -> EndAnswer:
+    """A worker proposes how the attempt ended; the answer is what the server made of it.
+
+    What a completed job could have gone on from is removed afterwards, unless it is a training's.
+    """
     state = transitions.end(
         session,
         attempt.id,
@@ -263,7 +274,15 @@ def end(message: End, attempt: CurrentAttempt, session: WriteSession, settings: 
         cause=message.cause,
         settings=settings,
     )
+    if state == "completed":
+        background.add_task(_tidy, request.app.state.sessions, store, attempt.job_id)
     return EndAnswer.model_validate({"job_state": state})
+
+
+def _tidy(sessions: sessionmaker[Session], store: BlobStore, job_id: int) -> None:
+    with transaction(sessions) as session:
+        dropped = retention.forget_all(session, job_id)
+    blobs.sweep(sessions, store, dropped)
 
 
 @router.post("/errands/{errand_id}/claim")

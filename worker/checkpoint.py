@@ -4,14 +4,14 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from worker import rng
-from worker.engines.base import EngineTrainer
+from worker.engines.base import EngineTrainer, ResumableTask
 from worker.failures import TrainingFailure
 from worker.rundir import Manifest, RunDir, write_json
 
@@ -34,19 +34,7 @@ def write(
     bad = trainer.non_finite_weight()
     if bad is not None:
         raise TrainingFailure("non-finite", f"The weight {bad} is not finite after step {step}.", step=step)
-    temporary, final = run.checkpoints / f".step-{step}.tmp", run.checkpoints / f"step-{step}"
-    for leftover in (temporary, final):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        roles = trainer.save(temporary, step, others)
-        files = {name: {"role": role, **_sync_and_hash(temporary / name)} for name, role in roles.items()}
-        _sync_directory(temporary)
-        temporary.rename(final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _sync_directory(run.checkpoints)
+    files = _placed(run, step, lambda directory: trainer.save(directory, step, others))
     latest = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
     generators = {**rng.digests(rng.get_state()), **trainer.generators(step)}
     for rank, state in enumerate(others, 1):
@@ -54,7 +42,37 @@ def write(
     manifest = Manifest(
         step=step, files=files, metrics=latest, fingerprint=trainer.fingerprint(), generators=generators
     )
-    write_json(final / "manifest.json", manifest)
+    return _confirmed(run, manifest)
+
+
+def write_task(run: RunDir, task: ResumableTask) -> Manifest:
+    """Save as checkpoints/step-N, in the same way, what a task needs to go on after step `task.returns_to`."""
+    step = task.returns_to
+    files = _placed(run, step, task.save)
+    return _confirmed(run, Manifest(step=step, files=files, fingerprint=task.fingerprint()))
+
+
+def _placed(run: RunDir, step: int, save: Callable[[Path], Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """Let files be written, sync, hash and rename them; return what the manifest says of them."""
+    temporary, final = run.checkpoints / f".step-{step}.tmp", run.checkpoints / f"step-{step}"
+    for leftover in (temporary, final):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        roles = save(temporary)
+        files = {name: {"role": role, **_sync_and_hash(temporary / name)} for name, role in roles.items()}
+        _sync_directory(temporary)
+        temporary.rename(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync_directory(run.checkpoints)
+    return files
+
+
+def _confirmed(run: RunDir, manifest: Manifest) -> Manifest:
+    """Write the manifest: from now on the checkpoint exists."""
+    write_json(run.checkpoints / f"step-{manifest.step}" / "manifest.json", manifest)
     return manifest
 
 

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from mmap import mmap
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from worker import checkpoint
 from worker.background import Background
 from worker.context import RunContext
-from worker.engines.base import EngineTask, EngineTrainer
+from worker.engines.base import EngineTrainer
 from worker.failures import TrainingFailure, is_disk_full
 from worker.ranks import Ranks
 from worker.rundir import Result, RunDir
@@ -64,7 +65,7 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
     outlet.phase("training")
     with Background() as background:
         spool = MetricSpool(directory.metrics, background)
-        meter = _Meter(progress.step)
+        meter = Meter(progress.step)
         how: Stop | None = None
         reserve = mmap(-1, RESERVE_BYTES)
         try:
@@ -73,9 +74,10 @@ def run(trainer: EngineTrainer, outlet: RunContext, directory: RunDir, stop: Sto
                 _one_step(trainer, spool, progress)
                 if spool.is_due():
                     spool.flush()
-                    background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
+                    background.do(say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
                 if _is_multiple(progress.step, trainer.checkpoint_every):
-                    _save_if_room(trainer, outlet, directory, spool, progress)
+                    save = partial(_save, trainer, outlet.ranks, directory, spool, progress)
+                    save_if_room(save, outlet, progress, is_last=progress.step >= trainer.total_steps)
             if how != "now" and progress.saved < progress.step:
                 _save(trainer, outlet.ranks, directory, spool, progress)
             outlet.ranks.decide("end")
@@ -128,33 +130,6 @@ def _same_weights(fingerprints: Sequence[str], step: int) -> None:
         raise TrainingFailure("library", message, step=step, hint=hint)
 
 
-def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwitch, progress: Progress) -> Result:
-    """Do all steps of a job that trains nothing, or stop between two. Exceptions pass through, metrics first."""
-    outlet.phase(task.phase)
-    steps = iter(task.steps())
-    with Background() as background:
-        spool = MetricSpool(directory.metrics, background)
-        meter = _Meter(0)
-        reserve = mmap(-1, RESERVE_BYTES)
-        try:
-            while (how := stop.wanted()) is None and (metrics := next(steps, None)) is not None:
-                progress.step += 1
-                spool.add(progress.step, metrics)
-                if spool.is_due():
-                    spool.flush()
-                    background.do(_say_if_room, outlet, progress.step, meter.steps_per_s(progress.step))
-        except BaseException:
-            del reserve
-            raise
-        finally:
-            spool.drain()
-    if how is None and task.total_steps == 0:
-        outlet.known(progress.step)
-    outlet.status(progress.step, meter.steps_per_s(progress.step))
-    assert how is not None or task.total_steps in (0, progress.step), f"{progress.step} steps, not {task.total_steps}"
-    return Result(outcome="completed" if how is None else "stopped", step=progress.step)
-
-
 def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) -> None:
     step = progress.step + 1
     started = time.perf_counter()
@@ -166,7 +141,7 @@ def _one_step(trainer: EngineTrainer, spool: MetricSpool, progress: Progress) ->
         spool.add(step, trainer.validate(step))
 
 
-def _say_if_room(outlet: RunContext, step: int, steps_per_s: float | None) -> None:
+def say_if_room(outlet: RunContext, step: int, steps_per_s: float | None) -> None:
     """Say where the training stands; while the disk is full nobody hears it, and the training goes on."""
     try:
         outlet.status(step, steps_per_s)
@@ -175,17 +150,15 @@ def _say_if_room(outlet: RunContext, step: int, steps_per_s: float | None) -> No
             raise
 
 
-def _save_if_room(
-    trainer: EngineTrainer, outlet: RunContext, directory: RunDir, spool: MetricSpool, progress: Progress
-) -> None:
+def save_if_room(save: Callable[[], None], outlet: RunContext, progress: Progress, *, is_last: bool) -> None:
     """Write a checkpoint, or go on from memory while the disk is full: the next one may fit. The last one has to."""
     try:
-        _save(trainer, outlet.ranks, directory, spool, progress)
+        save()
     except OSError as error:
-        if not is_disk_full(error) or progress.step >= trainer.total_steps:
+        if not is_disk_full(error) or is_last:
             raise
-        message = f"No space for the checkpoint of step {progress.step}: training goes on, the last good one is of step"
-        with suppress(OSError):  # not even room for these words: the training goes on all the same
+        message = f"No space for the checkpoint of step {progress.step}: the job goes on, the last good one is of step"
+        with suppress(OSError):  # not even room for these words: the job goes on all the same
             outlet.event("warning", f"{message} {progress.saved}. Free disk space on the worker.")
 
 
@@ -206,13 +179,15 @@ def _is_multiple(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-class _Meter:
+class Meter:
     """Steps per second since the last question, smoothed."""
 
     def __init__(self, step: int) -> None:
+        """`step` is the one that was done before."""
         self._step, self._time, self._rate = step, time.monotonic(), 0.0
 
     def steps_per_s(self, step: int) -> float | None:
+        """Return the rate up to a step, None before the first."""
         now = time.monotonic()
         if step > self._step and now > self._time:
             rate = (step - self._step) / (now - self._time)

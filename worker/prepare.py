@@ -1,8 +1,6 @@
 """Fills a run directory: datasets, the checkpoint to continue from or the base to start from, models, artifacts; spec.json."""
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,7 +10,7 @@ from app.engines import registry
 from app.wire.worker import BaseGrant, CheckpointGrant, Claim, DatasetGrant, ModelGrant
 from worker import client
 from worker.cache import Cache, CorruptBlob
-from worker.rundir import BaseSpec, ModelSpec, RunDir, RunSpec, write_json
+from worker.rundir import BaseSpec, ModelSpec, RunDir, RunSpec, link_or_copy, write_json
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run
             continue  # the same weights in less precision: nothing goes on from those
         try:
             with cache.blob(api, file.sha256) as path:
-                _link_or_copy(path, run.resume / file.name)
+                link_or_copy(path, run.resume / file.name)
         except (client.Refused, CorruptBlob) as error:
             raise CheckpointLost(f"The checkpoint of step {grant.step} is lost: {error}") from error
 
@@ -78,7 +76,7 @@ def _place_checkpoint(api: client.Api, grant: CheckpointGrant, cache: Cache, run
 def _place_base(api: client.Api, grant: BaseGrant, cache: Cache, run: RunDir, say: Say) -> None:
     started = time.monotonic()
     with cache.blob(api, grant.sha256) as path:
-        _link_or_copy(path, run.base / _file_name(grant))
+        link_or_copy(path, run.base / _file_name(grant))
     took = time.monotonic() - started
     say("fetched", f"Base model {grant.name} ({grant.size / 1e6:.1f} MB) here after {took:.1f} s.")
 
@@ -90,7 +88,7 @@ def _file_name(grant: BaseGrant) -> str:
 
 def _place_model(api: client.Api, number: int, grant: ModelGrant, cache: Cache, run: RunDir) -> None:
     with cache.blob(api, grant.sha256) as path:
-        _link_or_copy(path, run.models / _model_name(number, grant))
+        link_or_copy(path, run.models / _model_name(number, grant))
 
 
 def _model_name(number: int, grant: ModelGrant) -> str:
@@ -112,7 +110,7 @@ def _place_artifacts(api: client.Api, claim: Claim, cache: Cache, run: RunDir) -
             cache.remember_artifact(view)
         try:
             with cache.blob(api, view.blob_sha256) as path:
-                _link_or_copy(path, run.artifacts_in / f"{kind}-{key}")
+                link_or_copy(path, run.artifacts_in / f"{kind}-{key}")
         except (client.Refused, CorruptBlob) as error:
             # The trainer makes it again: slower, but right.
             log.warning("job=%s attempt=%s artifact %s-%s not used: %s", claim.job_id, claim.attempt, kind, key, error)
@@ -131,11 +129,3 @@ def _spec(claim: Claim, threads: int | None) -> RunSpec:
         for number, grant in enumerate(claim.models)
     ]
     return RunSpec(**shared, resume_step=resume_step, threads=threads)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)

@@ -24,6 +24,7 @@ RUNDIR/
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -165,3 +166,12 @@ def write_json(path: Path, value: Message | Mapping[str, Any], *, durable: bool 
     """Write a message or a plain object, atomically."""
     text = value.model_dump_json() if isinstance(value, Message) else json.dumps(value)
     write_atomically(path, text.encode(), durable=durable)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let a file that does not change be there under another name, too."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

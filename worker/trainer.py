@@ -13,14 +13,15 @@ from typing import Any
 from app.engines import registry
 from worker import determinism, environment
 from worker.context import FollowerContext, RunContext, Stopped
-from worker.engines.base import EngineTask, EngineTrainer
+from worker.engines.base import EngineTask, EngineTrainer, ResumableTask
 from worker.failures import TrainingFailure, cause_of
 from worker.launcher import launch
-from worker.loop import Progress, StopSwitch, check_equal, follow, run, work
+from worker.loop import Progress, StopSwitch, check_equal, follow, run
 from worker.process import redirect_output
 from worker.ranks import ALONE, PeerLost, Ranks
 from worker.rundir import Result, RunDir, RunSpec, write_json
 from worker.spool import NonFiniteLoss
+from worker.work import work
 
 _HINT_NON_FINITE = (
     "Checkpoints before that step are good. Look at the data and at the learning rate; a training with another one is a new "
@@ -71,7 +72,7 @@ def train(directory: RunDir, stop: StopSwitch, ranks: Ranks = ALONE) -> Result:
     try:
         spec = directory.read_spec()
         if spec.kind != "train":
-            return work(_prepare_task(spec, directory, outlet), outlet, directory, stop, progress)
+            return work(_prepare_task(spec, directory, outlet, progress), outlet, directory, stop, progress)
         trainer = _prepare(spec, directory, outlet, progress)
         if not ranks.is_main:
             return follow(trainer, outlet, progress)
@@ -96,12 +97,18 @@ def _prepare(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Pro
     outlet.ranks.connect()
     _record(directory, level, outlet.ranks)
     if spec.resume_step is not None:
-        outlet.phase("restoring")
-        progress.step = progress.saved = trainer.restore(directory.resume)
-        assert progress.step == spec.resume_step, f"the checkpoint holds step {progress.step}, not {spec.resume_step}"
-        outlet.status(progress.step)
+        _restore(trainer, spec, directory, outlet, progress)
     check_equal(trainer, outlet.ranks, progress)
     return trainer
+
+
+def _restore(
+    what: EngineTrainer | ResumableTask, spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Progress
+) -> None:
+    outlet.phase("restoring")
+    progress.step = progress.saved = what.restore(directory.resume)
+    assert progress.step == spec.resume_step, f"the checkpoint holds step {progress.step}, not {spec.resume_step}"
+    outlet.status(progress.step)
 
 
 def _share_of_cores(spec: RunSpec) -> int | None:
@@ -133,8 +140,8 @@ def _count(trainer: EngineTrainer, spec: RunSpec, outlet: RunContext) -> None:
     outlet.known(trainer.total_steps)
 
 
-def _prepare_task(spec: RunSpec, directory: RunDir, outlet: RunContext) -> EngineTask:
-    """Set the process up, record what it runs on, and build what the engine has for this kind of job."""
+def _prepare_task(spec: RunSpec, directory: RunDir, outlet: RunContext, progress: Progress) -> EngineTask:
+    """Set the process up, record what it runs on, build what the engine has for this kind of job, and restore it."""
     outlet.phase("starting")
     level = determinism.apply(spec.determinism, spec.threads)
     write_json(directory.environment, environment.record(level))
@@ -142,7 +149,11 @@ def _prepare_task(spec: RunSpec, directory: RunDir, outlet: RunContext) -> Engin
     if known is None:
         raise TrainingFailure("configuration", f"This worker has no engine {spec.engine!r} for {spec.kind}.")
     kind: type[EngineTask] = _load(known.worker)
-    return kind(spec, outlet)
+    task = kind(spec, outlet)
+    if spec.resume_step is not None:
+        assert isinstance(task, ResumableTask), f"jobs of kind {spec.kind} have no checkpoints"
+        _restore(task, spec, directory, outlet, progress)
+    return task
 
 
 def _engine_trainer(spec: RunSpec) -> type[EngineTrainer]:

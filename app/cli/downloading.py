@@ -99,6 +99,10 @@ def job_files(api: Api, job_id: int) -> list[Remote]:
 
 def checkpoint_files(api: Api, job_id: int, *, step: int | None = None, all_files: bool = False) -> list[Remote]:
     """Return the files of a checkpoint: the engine's own, or all."""
+    job = view(JobDetail, api.get(f"/jobs/{job_id}"))
+    if job.kind != "train":
+        hint = f"`cairn download {job_id} files` fetches what it made."
+        raise Failure(f"Job {job_id} is a {job.kind} job: only trainings make models.", code="no-training", hint=hint)
     checkpoints = [view(CheckpointView, item) for item in api.get(f"/jobs/{job_id}/checkpoints")]
     chosen = [item for item in checkpoints if step in (None, item.step)]
     if not chosen:

@@ -66,7 +66,11 @@ def show_job(job_id: int, *, as_json: bool) -> None:
     print_tests([view(Measured, item) for item in tests])
     _print_attempts(job.attempts)
     _print_files(job.files)
-    _print_checkpoints([view(CheckpointView, item) for item in checkpoints])
+    saved = [view(CheckpointView, item) for item in checkpoints]
+    if job.kind == "train":
+        _print_checkpoints(saved)
+    else:
+        _print_saved(job, saved)
 
 
 def _facts(job: JobDetail) -> list[tuple[str, str]]:
@@ -137,6 +141,14 @@ def _print_checkpoints(checkpoints: list[CheckpointView]) -> None:
         for file in checkpoint.files:
             rows.add_row(str(checkpoint.step), escape(file.name), size(file.size), file.sha256[:12], why)
     out().print(rows)
+
+
+def _print_saved(job: JobDetail, checkpoints: list[CheckpointView]) -> None:
+    """Say where a job that trains nothing would go on; its checkpoints are of no other use."""
+    if checkpoints:
+        newest = max(checkpoints, key=lambda item: item.step)
+        taken = size(sum(file.size for file in newest.files))
+        out().print(f"  [dim]{'saved':<12}[/]up to {job.progress.unit} {newest.step:,} ({taken})")
 
 
 def cancel_job(job_id: int, *, now: bool, as_json: bool) -> None:

@@ -147,6 +147,8 @@ class Task(Protocol):
 
     One that does is told of the data that its models were trained on (`Model.data`).
     """
+    resumes: bool
+    """Whether one that was interrupted goes on where it was; otherwise it begins again with its first step."""
     determinism: Determinism | None
     """The level that all its jobs run at; None: the one submitted."""
     document: type[Message]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from app.artifacts.store import BlobStore
-from app.jobs import checkpoints, intact
+from app.jobs import checkpoints, intact, tasks
 from app.jobs.exactness import Begin
 from app.tables import BaseModel, Checkpoint, Job
 from app.wire.jobs import CheckpointFile, Start
@@ -36,10 +36,10 @@ def find(session: Session, store: BlobStore, job_id: int) -> Beginning:
 
 
 def _begin(session: Session, job_id: int, own: Checkpoint | None) -> Beginning:
-    if own is not None:
-        grant = CheckpointGrant(step=own.step, files=checkpoints.file_views(own))
-        return Beginning(own.step, f"from the checkpoint of step {own.step}", grant, kind="checkpoint")
     job = session.get(Job, job_id)
+    if own is not None and job is not None:
+        grant = CheckpointGrant(step=own.step, files=checkpoints.file_views(own))
+        return Beginning(own.step, f"from the checkpoint of {tasks.unit(job)} {own.step}", grant, kind="checkpoint")
     if job is None or job.base_model_id is None:
         return Beginning()
     return _from_base(job, session.get_one(BaseModel, job.base_model_id))

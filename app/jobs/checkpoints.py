@@ -9,7 +9,7 @@ from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.auth import AttemptIdentity
 from app.errors import Conflict, Invalid, NotFound
-from app.jobs import retention
+from app.jobs import retention, tasks
 from app.jobs.timeline import tell, touch
 from app.tables import Checkpoint, CheckpointFile, Job
 from app.wire import jobs as wire
@@ -47,7 +47,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     retention.warn_unmeasured(session, job, checkpoint)
     size = sum(file.size for file in sent.files)
     files = "1 file" if len(sent.files) == 1 else f"{len(sent.files)} files"
-    message = f"checkpoint of step {sent.step}, {files}, {size / 1e6:.1f} MB, verified"
+    message = f"checkpoint of {tasks.unit(job)} {sent.step}, {files}, {size / 1e6:.1f} MB, verified"
     data = {"step": sent.step, "size": size, "fingerprint": sent.fingerprint, "generators": sent.generators}
     tell(session, job.id, "checkpoint", message, attempt=attempt.number, data=data)
     touch(session, job.id)

@@ -45,6 +45,8 @@ class Execution:
     begin: Begin | None
     """None: it was not recorded."""
     environment: Mapping[str, Json] | None
+    inexact: Sequence[str] = ()
+    """What the execution itself has found wrong with what it went on from, in words."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,14 @@ class History:
     start_step: int
     """Where its first execution began: 0, unless it resumes a base."""
     draws_weights: bool
-    """Whether any weights are drawn from seeds: not when it resumes a base."""
+    """Whether any weights are drawn from seeds: not when it resumes a base, or trains nothing."""
     audit: str | None
     """What the seed audit found, in words; None: it was not recorded."""
     executions: Sequence[Execution]
     """Oldest first."""
     verdicts: Mapping[int, Verdict]
     """How the job compares with those that ran the same spec, by job."""
+    trains: bool = True
 
 
 def exactness(history: History) -> Exactness | None:
@@ -75,6 +78,7 @@ def exactness(history: History) -> Exactness | None:
         *_inexact_level(history.level, counting),
         *_inexact_beginnings(history.start_step, counting),
         *_inexact_moves(counting),
+        *(f"{execution.name}: {words.removesuffix('.')}" for execution in counting for words in execution.inexact),
         *_unaudited(history),
     ]
     derived = [] if reasons else list(_proof(history, counting))
@@ -205,7 +209,7 @@ def _proof(history: History, executions: Sequence[Execution]) -> Iterator[str]:
         yield "all of them ran on the same hardware, threads, libraries, variables and code"
     if history.audit is not None:
         yield history.audit.removesuffix(".")
-    else:
+    elif history.trains:
         yield f"no weights were drawn: it resumes step {history.start_step} of its base"
 
 

@@ -5,23 +5,27 @@ from collections.abc import Iterator
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from app.engines import registry
 from app.jobs.exactness import Execution, History, exactness
 from app.tables import Attempt, Event, Job
 from app.wire.jobs import Exactness, Start, Verdict
+from app.wire.worker import INEXACT
 
 
 def of(session: Session, job: Job) -> Exactness | None:
-    """Return whether a job is exact, and why; None before its first execution, and when it trains nothing."""
-    if job.kind != "train":
+    """Return whether a job is exact, and why; None before its first execution, and when it always begins anew."""
+    task = registry.task(job.engine, job.kind)
+    if job.kind != "train" and not (task and task.resumes):
         return None
     chain = list(_chain(session, job))
     history = History(
         level=job.determinism,  # type: ignore[arg-type]
         start_step=chain[0].start_step,
-        draws_weights=Start.model_validate(chain[0].start).mode != "resume",
+        draws_weights=job.kind == "train" and Start.model_validate(chain[0].start).mode != "resume",
         audit=_audit(session, chain),
         executions=[execution for link in chain for execution in _executions(session, link, of=job)],
         verdicts=_verdicts(session, job),
+        trains=job.kind == "train",
     )
     return exactness(history)
 
@@ -36,11 +40,15 @@ def _chain(session: Session, job: Job) -> Iterator[Job]:
 def _executions(session: Session, link: Job, of: Job) -> Iterator[Execution]:
     claims = select(Event.attempt, Event.data).where(Event.job_id == link.id, Event.kind == "claimed")
     begins = {number: data.get("begin") for number, data in session.execute(claims)}
+    told = select(Event.attempt, Event.message).where(Event.job_id == link.id, Event.kind == INEXACT)
+    inexact: dict[int | None, list[str]] = {}
+    for number, words in session.execute(told.order_by(Event.id)):
+        inexact.setdefault(number, []).append(words)
     columns = Attempt.number, Attempt.start_step, Attempt.environment
     rows = session.execute(select(*columns).where(Attempt.job_id == link.id).order_by(Attempt.number))
     for number, start_step, environment in rows:
         name = f"execution {number}" + ("" if link is of else f" of job {link.id}")
-        yield Execution(name, start_step, begins.get(number), environment)
+        yield Execution(name, start_step, begins.get(number), environment, inexact.get(number, ()))
 
 
 def _audit(session: Session, chain: list[Job]) -> str | None:

@@ -101,6 +101,21 @@ def retain(session: Session, job_id: int) -> list[str]:
     return blobs.release(session, digests)
 
 
+def forget_all(session: Session, job_id: int) -> list[str]:
+    """Forget every checkpoint of a completed job that trains nothing: nothing goes on from them, and its files tell all.
+
+    Returns what `retain` does; of any other job nothing is forgotten.
+    """
+    done = (Job.kind != "train", Job.state == "completed")
+    rows = session.scalars(newest_first(job_id).join(Job, Job.id == Checkpoint.job_id).where(*done)).all()
+    digests = {file.blob_sha256 for row in rows for file in row.files}
+    blobs.lock(session, digests)
+    for row in rows:
+        session.delete(row)
+    session.flush()
+    return blobs.release(session, digests)
+
+
 def own_size(session: Session, rows: Sequence[Checkpoint]) -> int:
     """Return how many bytes deleting checkpoints frees: those of files that nothing else refers to."""
     sizes = {file.blob_sha256: file.blob.size for row in rows for file in row.files}

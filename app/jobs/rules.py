@@ -107,7 +107,8 @@ def paused(ending: Ending) -> Verdict | None:
     """However the execution ended, its owner wanted it to wait; that is no fault of the job and does not count."""
     if ending.stopping_for != "pause":
         return None
-    lost = "" if ending.saved >= ending.step else f"; it will go on from step {ending.saved}, the last that was saved"
+    saved = f"{ending.unit} {ending.saved}"
+    lost = "" if ending.saved >= ending.step else f"; it will go on from {saved}, the last that was saved"
     why = f" ({ending.cause.message})" if ending.cause else ""
     return Verdict(_attempt_state(ending), "paused", f"paused at {ending.unit} {ending.step}{lost}{why}", ending.cause)
 

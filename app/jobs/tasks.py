@@ -21,7 +21,7 @@ from app.wire.problems import Notice, Problem
 
 _OF_TRAININGS = {
     "start": "starts from no base",
-    "checkpoints": "writes no checkpoints",
+    "checkpoints": "has no models to keep",
     "resources": "runs in one process",
     "test_on": "has no checkpoints to test",
 }
@@ -91,7 +91,7 @@ def _only_for_trainings(task: Task, submit: JobSubmit) -> Iterator[Problem]:
         message = f"jobs of kind {submit.kind} always run at level {level}, not {submit.determinism}"
         yield Problem(code="fixed-determinism", message=message, pointer="/determinism", hint="Remove it.")
     if submit.on_existing in ("resume", "fail"):
-        message = f"a job of kind {submit.kind} trains nothing: there are no checkpoints to go on from"
+        message = f"a job of kind {submit.kind} trains nothing: only a training goes on from another job's checkpoints"
         hint = "Say `reuse` to be answered with the same job when it is here already."
         yield Problem(code="only-for-trainings", message=message, pointer="/on_existing", hint=hint)
     for key, why in _OF_TRAININGS.items():

@@ -134,10 +134,14 @@ def checkpoint_file(session: Session, job_id: int, step: int | None = None) -> t
 
     Raises:
         NotFound: `no-such-job`, or `no-checkpoint`: there is none (of that step, any more).
-        Conflict: `nothing-to-promote`: it holds no such file.
+        Conflict: `no-training`: the job makes no model. `nothing-to-promote`: it holds no such file.
     """
-    if session.scalar(select(Job.id).where(Job.id == job_id)) is None:
+    kind = session.scalar(select(Job.kind).where(Job.id == job_id))
+    if kind is None:
         raise NotFound(f"There is no job {job_id}.", code="no-such-job", hint="`cairn ls` lists them.")
+    if kind != "train":
+        hint = "Name the training, job:ID or job:ID@STEP, or a base model."
+        raise Conflict(f"Job {job_id} is a {kind} job: only trainings make models.", code="no-training", hint=hint)
     newest_first = (Checkpoint.step.desc(), Checkpoint.id.desc())
     rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(*newest_first)).all()
     checkpoint = next((row for row in rows if step in (None, row.step)), None)

@@ -43,7 +43,7 @@ from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, 
 from app.wire.problems import Problem
 from app.wire.transfer import TransferPlan
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 """Raised when a worker and a server of different values could misunderstand each other."""
 
 METRICS_MEDIA_TYPE = "application/vnd.apache.arrow.stream"
@@ -218,6 +218,10 @@ class LogAnswer(View):
     """How many bytes of the log the server has: continue from there."""
 
     size: int
+
+
+INEXACT = "inexact"
+"""Kind of an event that says why what an execution goes on with is not, bit for bit, what it would have been."""
 
 
 class AttemptEvent(Message):

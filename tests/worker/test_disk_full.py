@@ -62,7 +62,7 @@ def test_a_checkpoint_without_room_is_left_out_and_the_next_one_fits(directory):
     assert _saved(directory) == [2, 8]
     said = [json.loads(line)["message"] for line in directory.events.read_text().splitlines()]
     assert len(said) == 2
-    assert "No space for the checkpoint of step 6: training goes on, the last good one is of step 2" in said[1]
+    assert "No space for the checkpoint of step 6: the job goes on, the last good one is of step 2" in said[1]
     assert not [path for path in directory.checkpoints.iterdir() if path.name.startswith(".")]
     assert math.isfinite(walk.weight.item())
 

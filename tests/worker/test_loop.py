@@ -9,7 +9,7 @@ import torch
 from worker import checkpoint, rng
 from worker.context import RunContext
 from worker.failures import TrainingFailure
-from worker.loop import Progress, StopSwitch, run, work
+from worker.loop import Progress, StopSwitch, run
 from worker.rundir import RunDir
 
 
@@ -165,52 +165,3 @@ def test_status_ends_at_the_last_step_with_a_rate(directory):
     status = json.loads(directory.status.read_text())
     assert (status["phase"], status["step"]) == ("training", 50)
     assert status["steps_per_s"] > 0
-
-
-class Count:
-    """A job that trains nothing: it counts, and publishes what it counted."""
-
-    phase = "counting"
-
-    def __init__(self, outlet, total_steps):
-        self.outlet, self.total_steps = outlet, total_steps
-        self.before_step = {}
-
-    def steps(self):
-        for step in range(1, self.total_steps + 1):
-            self.before_step.get(step, lambda: None)()
-            yield {"count/value": float(step)}
-        path = self.outlet.root / "count.out"
-        path.write_text("counted")
-        self.outlet.publish(path)
-
-
-def _work(count, directory):
-    progress = Progress(step=0, saved=0)
-    return work(count, count.outlet, directory, StopSwitch(directory.stop), progress), progress
-
-
-def test_other_work_ends_with_its_file(directory):
-    result, _ = _work(Count(RunContext(directory), 5), directory)
-    assert (result.outcome, result.step) == ("completed", 5)
-    assert [path.name for path in directory.files.iterdir()] == ["count.out"]
-    assert json.loads(directory.status.read_text())["step"] == 5
-    assert list(directory.checkpoints.iterdir()) == []
-
-
-def test_other_work_stops_between_two_steps_and_keeps_its_metrics(directory):
-    count = Count(RunContext(directory), 5)
-    count.before_step[3] = lambda: directory.stop.write_text("now")
-    result, _ = _work(count, directory)
-    assert (result.outcome, result.step) == ("stopped", 3)
-    assert list(directory.files.iterdir()) == []
-    assert sum(1 for _ in directory.metrics.glob("*.arrow")) > 0
-
-
-def test_other_work_that_fails_names_its_step(directory):
-    count = Count(RunContext(directory), 5)
-    count.before_step[3] = lambda: 1 / 0
-    progress = Progress(step=0, saved=0)
-    with pytest.raises(ZeroDivisionError):
-        work(count, count.outlet, directory, StopSwitch(directory.stop), progress)
-    assert progress.step == 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, runtime_checkable
 
 from app.wire.models import BaseFacts, Inventory
 from worker.rundir import RunSpec
@@ -98,7 +98,8 @@ class EngineTrainer(Protocol):
 class EngineTask(Protocol):
     """One job of another kind than train (`app.engines.base.Task`). Made in the trainer process.
 
-    After an interruption it is done again from its first step, so all that it makes must be a function of the spec.
+    After an interruption it is done again from its first step, unless it is a `ResumableTask`: all that it makes must be
+    a function of the spec.
     """
 
     total_steps: int
@@ -110,6 +111,28 @@ class EngineTask(Protocol):
 
     def steps(self) -> Iterator[Mapping[str, SupportsFloat]]:
         """Do step 1, 2, … and yield the metrics of each; then publish the files and end."""
+
+
+@runtime_checkable
+class ResumableTask(EngineTask, Protocol):
+    """A task that goes on after an interruption (`app.engines.base.Task.resumes`), and makes what it would have made."""
+
+    @property
+    def returns_to(self) -> int:
+        """Return the step that what `save` writes now goes on after: the one just done, or an earlier one."""
+
+    def save(self, directory: Path) -> Mapping[str, str]:
+        """Write what `restore` needs into an empty directory; return role by file name: `state` for all.
+
+        Called between two steps, of which none begins before it is done. A file that was there the last time may be a
+        hard link.
+        """
+
+    def restore(self, directory: Path) -> int:
+        """Load what `save` wrote and return its step; `steps`, called afterwards, begins with the next one."""
+
+    def fingerprint(self) -> str:
+        """Return SHA-256 over all that `save` would write; the same however it is spread over files."""
 
 
 class Errands(Protocol):

@@ -58,6 +58,7 @@ class ModelDeviation:
     on_data = True
     report: str | None = None
     relaxed: str | None = None
+    resumes = False
     determinism: Determinism | None = None
     document: type[Message] = DeviationDocument
 

@@ -37,6 +37,7 @@ class Freezing:
     on_data = False
     report: str | None = None
     relaxed: str | None = None
+    resumes = False
     determinism: Determinism | None = None
     document: type[Message] = FreezeDocument
 

@@ -89,6 +89,7 @@ class Relaxing:
     on_data = False
     report: str | None = None
     relaxed: str | None = REPORT
+    resumes = True
     determinism: Determinism | None = "strict"
     document: type[Message] = RelaxDocument
 

@@ -68,6 +68,7 @@ class ModelTest:
     on_data = True
     report: str | None = REPORT
     relaxed: str | None = None
+    resumes = False
     determinism: Determinism | None = None
     document: type[Message] = ModelTestDocument
 

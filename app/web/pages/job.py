@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from app.engines import registry
 from app.web.pages.base import Control, Page
 from app.web.parity import Plotted
 from app.web.plan import Part
@@ -81,6 +82,12 @@ class JobFrame(Page):
     def can_extend(self) -> bool:
         """Return whether another job may train on from where this one ended."""
         return self.job.kind == "train" and self.job.progress.step > 0 and (self.final or self.job.state == "paused")
+
+    @property
+    def can_go_on(self) -> bool:
+        """Return whether an execution that is stopped can leave something to go on from."""
+        task = registry.task(self.job.engine, self.job.kind)
+        return self.job.kind == "train" or bool(task and task.resumes)
 
     @property
     def commands(self) -> Sequence[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.app.jobs.conftest import inspect, register
+from tests.app.jobs.test_exactness import ENVIRONMENT as STRICT
 
 PAIR = "2\n\nCu 0 0 0\nCu 0 0 {}\n"
 
@@ -46,6 +47,37 @@ def test_it_is_strict_and_counts_its_frames_when_it_has_ended(send, relax, clien
     attempt.end("completed", 7, total_steps=7)
     ended = client.get(f"/api/v1/jobs/{job['id']}").json()
     assert (ended["state"], ended["progress"]["total_steps"]) == ("completed", 7)
+
+
+def test_one_that_was_interrupted_goes_on_and_its_checkpoints_are_no_models(send, relax, client, worker, app):
+    send(2.5)
+    job = relax("dataset:pair").json()["id"]
+    first = worker.claim(job)
+    first.environment(STRICT)
+    assert first.checkpoint(5).status_code == 200
+    first.end("interrupted", 6)
+    second = worker.claim(job, attempt=2)
+    assert second.claim["resume_from"]["step"] == 5
+    second.environment(STRICT)
+    found = client.get(f"/api/v1/jobs/{job}").json()
+    told = client.get(f"/api/v1/jobs/{job}/events").json()
+    assert "from the checkpoint of frame 5" in [one["message"] for one in told if one["kind"] == "claimed"][-1]
+    assert found["exactness"]["exact"], found["exactness"]
+    assert not [line for line in found["exactness"]["proof"] if "weights" in line]
+    second.events({"seq": second.claim["next_event_seq"], "kind": "inexact", "message": "pair goes on otherwise."})
+    found = client.get(f"/api/v1/jobs/{job}").json()["exactness"]
+    assert (found["exact"], found["reasons"]) == (False, ["execution 2: pair goes on otherwise"])
+    assert codes(relax("dataset:pair", config={"models": [f"job:{job}"]})) == {"/config/models/0": "no-training"}
+    promoted = client.post("/api/v1/models/promote", json={"job": job})
+    assert (promoted.status_code, promoted.json()["code"]) == (409, "no-training")
+    assert f"Job {job} is a relax job: only trainings make models." in promoted.json()["message"]
+    assert client.post(f"/api/v1/jobs/{job}/extend", json={"steps": 9}).json()["code"] == "no-training"
+
+    kept = [one["sha256"] for one in client.get(f"/api/v1/jobs/{job}/checkpoints").json()[0]["files"]]
+    assert all(app.state.blobs.intact(sha256) for sha256 in kept)
+    second.end("completed", 7, total_steps=7)
+    assert client.get(f"/api/v1/jobs/{job}/checkpoints").json() == []
+    assert not any(app.state.blobs.intact(sha256) for sha256 in kept), "of a completed relaxation its files are enough"
 
 
 def test_what_cannot_be_is_refused_with_its_place_and_warned_of_where_asked(send, relax):

@@ -11,8 +11,8 @@ from deepmd.pt.entrypoints.main import freeze
 from app.engines.deepmd.relaxing import STARTS
 from app.engines.deepmd.structures import FILE, Structure, Structures
 from app.wire.datasets import DatasetRef
-from worker.engines.deepmd import downhill, opening
-from worker.engines.deepmd.downhill import Run
+from worker.engines.deepmd import opening
+from worker.engines.deepmd.downhill import Descent, Run
 from worker.engines.deepmd.trajectories import Frame, Trajectory
 from worker.failures import TrainingFailure
 from worker.rundir import ModelSpec, RunDir, RunSpec
@@ -31,18 +31,18 @@ class Work:
         """Every model with every structure from every start, in this order."""
         return planned(self.spec, structures(self.spec, self.run))
 
-    def frames(self, one: Run) -> Iterator[Frame]:
-        """Do one run."""
-        return downhill.frames(one, self.models[one.model], self.spec.config, self.spec.seeds.get(STARTS))
+    def descent(self, one: Run) -> Descent:
+        """Return a run that is about to begin."""
+        return Descent(one, self.models[one.model], self.spec.config, self.spec.seeds.get(STARTS))
 
-    def done(self, place: Path) -> Iterator[tuple[Run, list[Frame]]]:
-        """Do all runs, and yield each with its frames after every frame; what is done is kept below `place`."""
+    def done(self, place: Path) -> Iterator[Frame]:
+        """Do all runs and yield every frame; what is done is kept below `place`."""
         place.mkdir(exist_ok=True)
         for number, one in enumerate(self.runs):
             found: list[Frame] = []
-            for frame in self.frames(one):
+            for frame in self.descent(one).frames():
                 found.append(frame)
-                yield one, found
+                yield frame
             Trajectory.of(found).save(kept(place, number))
 
 

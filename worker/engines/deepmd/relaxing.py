@@ -1,7 +1,9 @@
 """Jobs of kind relax: the structures are looked at, go downhill, and do so again to show that every bit repeats."""
 
+import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import deepmd
@@ -12,12 +14,14 @@ from app.engines.deepmd import physics
 from app.engines.deepmd.relaxing import REPORT, TRAJECTORY
 from app.engines.deepmd.structures import Structure
 from app.wire.relaxing import CheckedStructure, Finding, RelaxReport, Repeat
+from app.wire.worker import INEXACT
 from worker.engines.base import Context
-from worker.engines.deepmd import again, opening, relaxations
-from worker.engines.deepmd.downhill import Run
+from worker.engines.deepmd import opening, relaxations, repeats
+from worker.engines.deepmd.downhill import Retraced, Run
 from worker.engines.deepmd.ends import Ends
+from worker.engines.deepmd.record import STATE, Kept, Record, State
 from worker.engines.deepmd.relaxations import Work, kept
-from worker.engines.deepmd.trajectories import Comparison, Frame, Trajectory
+from worker.engines.deepmd.trajectories import Frame, Trajectory
 from worker.failures import TrainingFailure
 from worker.rundir import RunDir, RunSpec
 
@@ -28,7 +32,7 @@ Row = dict[str, float]
 
 
 class Relaxation:
-    """Structures relaxed by models. See `worker.engines.base.EngineTask`."""
+    """Structures relaxed by models. See `worker.engines.base.ResumableTask`."""
 
     phase = "relaxing"
 
@@ -42,19 +46,54 @@ class Relaxation:
         context.phase("data")
         self._checked = self._check()
         self._place = self._run.root / "relaxations"
+        shutil.rmtree(self._place, ignore_errors=True)
+        for name in ("first", "frames"):
+            (self._place / name).mkdir(parents=True)
+        self._record = Record(self._place / "frames")
         self._ends = Ends(self._run.root)
+        self._repeats: list[Repeat] = []
+        self._step = 0
+        self._resting: int | None = None
+        """Step before the repetition that goes on, in which there is nothing to return to; None in the first time."""
+        self._kept = Kept()
 
     def steps(self) -> Iterator[Row]:
         """Yield the energy and the largest force of every frame of every run; then do all again, and publish."""
-        yield from self._first()
-        repeats: list[Repeat] = []
-        for comparison in self._repeats():
-            if isinstance(comparison, Comparison):
-                repeats.append(comparison.told())
-                self._tell(repeats[-1])
-            else:
-                yield comparison
-        self._publish(repeats)
+        for row in chain(self._first(), self._again()):
+            self._step += 1
+            yield row
+        self._publish()
+
+    # --- what it goes on from -----------------------------------------------------------------------------------------
+
+    @property
+    def returns_to(self) -> int:
+        """Return the step just done, or the last one before the repetition that goes on."""
+        return self._step if self._resting is None else self._resting
+
+    def save(self, directory: Path) -> dict[str, str]:
+        """Write all frames of the first time, and what the repetitions have told."""
+        names = self._record.save(directory)
+        state = State(
+            step=self.returns_to, frames=self._record.frames, ended=len(self._ends.rows), repeats=self._repeats
+        )
+        state.save(directory / STATE)
+        return dict.fromkeys([*names, STATE], "state")
+
+    def restore(self, directory: Path) -> int:
+        """Take the frames as they are; the optimiser of the run that had not ended takes its steps again."""
+        state = State.load(directory / STATE)
+        self._kept = Kept(self._record.load(directory), state.ended)
+        if self._record.frames != state.frames:
+            message = f"The checkpoint holds {self._record.frames} frames, not {state.frames}."
+            raise TrainingFailure("data", message, hint="Submit the job anew.")
+        self._step, self._repeats = state.step, state.repeats
+        return state.step
+
+    def fingerprint(self) -> str:
+        """Return SHA-256 over all frames and what the repetitions have told."""
+        told = "".join(repeat.model_dump_json() for repeat in self._repeats)
+        return hashlib.sha256((self._record.digest() + told).encode()).hexdigest()
 
     def _opened(self, number: int) -> DeepPot:
         model, head = self._spec.models[number], self._config["head"]
@@ -97,17 +136,39 @@ class Relaxation:
     # --- the runs -----------------------------------------------------------------------------------------------------
 
     def _first(self) -> Iterator[Row]:
-        """Do all runs: these count."""
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._place.mkdir()
-        before: tuple[Run, list[Frame]] | None = None
-        for run, frames in self._work.done(self._place / "first"):
-            if before is not None and before[0] is not run:
-                self._ended(*before)
-            before = run, frames
-            yield self._row(run, frames[-1])
-        assert before is not None, "there is at least one run"
-        self._ended(*before)
+        """Do all runs: these count. Those that had ended when the checkpoint was written are taken from it."""
+        for number, run in enumerate(self._work.runs):
+            frames = self._kept.frames.get(number, [])
+            if number < self._kept.ended:
+                self._context.heed_stop()
+                self._ends.add(run, self._spec.models[run.model].name, frames)
+            else:
+                yield from self._down(number, run, frames)
+                self._ended(run, frames)
+            Trajectory.of(frames).save(kept(self._place / "first", number))
+
+    def _down(self, number: int, run: Run, frames: list[Frame]) -> Iterator[Row]:
+        """Do a run, after the frames of it that are there; `frames` gets the others."""
+        descent = self._work.descent(run)
+        if frames:
+            self._tell_retraced(run, len(frames), descent.retrace(frames))
+        for frame in descent.frames():
+            frames.append(frame)
+            self._record.add(number, frame)
+            yield self._row(run, frame)
+
+    def _tell_retraced(self, run: Run, frames: int, found: Retraced) -> None:
+        """Say that a run goes on, and whether it is as if nothing had happened."""
+        data = {"run": run.name, "frames": frames}
+        if found.exact:
+            message = f"{run.name} goes on: each of its {frames} frames led to the bits of the next, as before."
+            self._context.event("retraced", message, data)
+        else:
+            message = (
+                f"{run.name} goes on from its {frames} frames, but not bit for bit: this machine computes otherwise "
+                f"(a step led {found.apart:.1e} Å elsewhere at most)."
+            )
+            self._context.event(INEXACT, message, data)
 
     def _ended(self, run: Run, frames: list[Frame]) -> None:
         self._ends.add(run, self._spec.models[run.model].name, frames)
@@ -125,52 +186,17 @@ class Relaxation:
 
     # --- once more ----------------------------------------------------------------------------------------------------
 
-    def _repeats(self) -> Iterator[Row | Comparison]:
-        """Do all runs again, as often and in as many ways as asked: a row for each frame, then what came of each time."""
-        repeat, threads, form = self._config["repeat"], torch.get_num_threads(), self._config["form"]
-        for number in range(2, repeat):
-            yield from self._again_here(number)
-        if repeat > 1:
-            yield from self._again_fresh("in a fresh process", form, threads)
-        if "threads" in self._config["compare"]:
-            other = 2 if threads == 1 else 1
-            words = f"with {other} thread{'s' if other > 1 else ''} in place of {threads}"
-            yield from self._again_fresh(words, form, other)
-        if "form" in self._config["compare"]:
-            other_form = "checkpoint" if form == "frozen" else "frozen"
-            words = "from the checkpoint" if form == "frozen" else "from the frozen model (.pth)"
-            yield from self._again_fresh(words, other_form, threads)
+    def _again(self) -> Iterator[Row]:
+        """Do all runs again, as often and in as many ways as asked, but for those that had been done."""
+        for again in repeats.planned(self._config, torch.get_num_threads())[len(self._repeats) :]:
+            self._resting = self._step
+            place = self._place / "again"
+            for _ in again.frames(self._work, place):
+                yield {"repeat/time": float(again.time)}
+            self._repeats.append(repeats.compared(self._work, again.how, self._place / "first", place))
+            self._context.event("repeated", repeats.in_words(self._repeats[-1]), self._repeats[-1].model_dump())
 
-    def _again_here(self, number: int) -> Iterator[Row | Comparison]:
-        place = self._place / "again"
-        for _ in self._work.done(place):
-            yield {"repeat/time": float(number)}
-        yield self._compared(f"in the same process, time {number}", place)
-
-    def _again_fresh(self, how: str, form: str, threads: int) -> Iterator[Row | Comparison]:
-        place = self._place / "fresh"
-        for _ in again.in_fresh_process(self._run, place, form, threads):
-            yield {"repeat/time": float(self._config["repeat"])}
-        yield self._compared(how, place)
-
-    def _compared(self, how: str, place: Path) -> Comparison:
-        comparison = Comparison(how)
-        for number, run in enumerate(self._work.runs):
-            first, second = (Trajectory.load(kept(each, number)) for each in (self._place / "first", place))
-            comparison.add(run.name, first, second)
-        shutil.rmtree(place)
-        return comparison
-
-    def _tell(self, repeat: Repeat) -> None:
-        message = f"Done again {repeat.how}: all {repeat.frames} frames are the same, bit for bit."
-        if not repeat.identical:
-            message = (
-                f"Done again {repeat.how}: {repeat.parts_in} parts at frame {repeat.parts_at}; at most "
-                f"{repeat.positions:.1e} Å, {repeat.energy:.1e} eV and {repeat.forces:.1e} eV/Å lie between the two."
-            )
-        self._context.event("repeated", message, repeat.model_dump())
-
-    def _publish(self, repeats: Sequence[Repeat]) -> None:
+    def _publish(self) -> None:
         report = RelaxReport(
             library=f"deepmd-kit {deepmd.__version__}",
             optimizer=self._config["optimizer"],
@@ -181,7 +207,7 @@ class Relaxation:
             structures=self._checked,
             runs=self._ends.rows,
             minima=self._ends.minima(),
-            repeats=list(repeats),
+            repeats=self._repeats,
             trajectory=TRAJECTORY,
         )
         path = self._run.root / REPORT

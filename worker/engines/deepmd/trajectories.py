@@ -1,7 +1,7 @@
 """Trajectories of relaxations: kept to the last bit, told apart by digest, compared frame by frame."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ class Frame:
     energy: float
     forces: Floats
     """(atoms, 3), of the model: fixed atoms have theirs."""
+    stress: Floats
+    """(6,), in Voigt's order and eV/Å³, where the optimiser moves the cell; zeros elsewhere."""
     fmax: float
     """The largest force that the optimiser sees, that on the cell included."""
     converged: bool
@@ -32,6 +34,11 @@ class Frame:
     def finite(self) -> bool:
         """Return whether the optimiser can go on from here."""
         return bool(np.isfinite(self.energy) and np.isfinite(self.forces).all() and np.isfinite(self.fmax))
+
+    def bits(self) -> bytes:
+        """Return every bit that decides where the optimiser goes from here."""
+        parts = (self.positions, self.cell, self.energy, self.forces, self.stress, self.fmax)
+        return b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,9 @@ class Trajectory:
     cells: Floats
     energies: Floats
     forces: Floats
+    stresses: Floats
+    fmaxes: Floats
+    converged: np.ndarray[Any, np.dtype[np.bool_]]
 
     @classmethod
     def of(cls, frames: Sequence[Frame]) -> "Trajectory":
@@ -51,17 +61,37 @@ class Trajectory:
             np.array([frame.cell for frame in frames], np.float64),
             np.array([frame.energy for frame in frames], np.float64),
             np.array([frame.forces for frame in frames], np.float64),
+            np.array([frame.stress for frame in frames], np.float64),
+            np.array([frame.fmax for frame in frames], np.float64),
+            np.array([frame.converged for frame in frames], np.bool_),
         )
 
     @classmethod
     def load(cls, path: Path) -> "Trajectory":
         """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as held:
-            return cls(held["positions"], held["cells"], held["energies"], held["forces"])
+            return cls(**held)
 
     def save(self, path: Path) -> None:
         """Write every bit of it."""
-        np.savez(path, positions=self.positions, cells=self.cells, energies=self.energies, forces=self.forces)
+        np.savez(path, **self.arrays())
+
+    def arrays(self) -> dict[str, Any]:
+        """Return what it is made of, by name."""
+        return vars(self)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames that it was made of."""
+        for at in range(len(self)):
+            yield Frame(
+                self.positions[at],
+                self.cells[at],
+                float(self.energies[at]),
+                self.forces[at],
+                self.stresses[at],
+                float(self.fmaxes[at]),
+                bool(self.converged[at]),
+            )
 
     def __len__(self) -> int:
         return len(self.energies)

@@ -10,7 +10,7 @@ from tests.worker.engines.deepmd.deepmd_runs import make_config
 from tests.worker.engines.runs import Runs
 from worker.children import Forkserver
 from worker.loop import StopSwitch
-from worker.rundir import ModelSpec, RunDir, RunSpec, write_json
+from worker.rundir import Manifest, ModelSpec, RunDir, RunSpec, write_json
 from worker.trainer import train
 
 SPEC = {"engine": "deepmd", "datasets": {"cu@1": "d" * 64}}
@@ -95,10 +95,10 @@ def checkpoints(straight):
 
 
 @pytest.fixture(scope="session")
-def task(tmp_path_factory, data_root):
-    """Do a job that trains nothing, in this process; return its result and its run directory."""
+def task_run(tmp_path_factory, data_root):
+    """Make the run directory of a job that trains nothing; `resume_from` is a checkpoint directory of another run."""
 
-    def task(kind, models, steps, *, config, stop=None, seeds=None):
+    def make(kind, models, steps, *, config, seeds=None, resume_from=None):
         run = RunDir(tmp_path_factory.mktemp(kind))
         run.create()
         run.data.rmdir()
@@ -112,9 +112,24 @@ def task(tmp_path_factory, data_root):
             "datasets": {"cu@1": "d" * 64}, "determinism": "strict", "checkpoints": {}, "file_stem": "d", "threads": 1,
             "total_steps": steps, "models": specs, "config": {"models": [], **config},
         }  # fmt: skip
+        if resume_from is not None:
+            run.resume.rmdir()
+            run.resume.symlink_to(resume_from)
+            spec["resume_step"] = Manifest.model_validate_json((resume_from / "manifest.json").read_bytes()).step
         write_json(run.spec, RunSpec.model_validate(spec))
+        return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def task(task_run):
+    """Do a job that trains nothing, in this process; return its result and its run directory."""
+
+    def task(*arguments, stop=None, switch=StopSwitch, **options):
+        run = task_run(*arguments, **options)
         if stop:
             run.stop.write_text(stop)
-        return train(run, StopSwitch(run.stop)), run
+        return train(run, switch(run.stop)), run
 
     return task
