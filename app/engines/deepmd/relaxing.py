@@ -27,7 +27,7 @@ Json = Any
 REPORT = "relax.json"
 TRAJECTORY = "trajectory.extxyz"
 
-MOST_TOLD = 100
+MOST_TOLD = 30
 """Warnings of distances that do not occur in training data."""
 
 STARTS = "starts"

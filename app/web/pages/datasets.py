@@ -54,6 +54,20 @@ class DatasetPage(Page):
     """How energies, forces or lengths are distributed, where the summary says so."""
 
     @property
+    def looked_at(self) -> int:
+        """Return in how many frames distances were measured."""
+        return sum(part.frames for part in self.dataset.summary.distances.values())
+
+    @property
+    def nearest(self) -> Sequence[tuple[str, float]]:
+        """Return the smallest distance (Å) of each pair of elements, the nearest pair first."""
+        found: dict[str, float] = {}
+        for part in self.dataset.summary.distances.values():
+            for pair, distance in part.nearest.items():
+                found[pair] = min(distance, found.get(pair, distance))
+        return sorted(found.items(), key=lambda item: item[1])
+
+    @property
     def title(self) -> str:
         """Return what stands in the browser's tab."""
         return f"{self.dataset.name}@{self.dataset.version}"

@@ -61,6 +61,7 @@ from app.wire.comparison import (
 from app.wire.datasets import (
     DatasetSummary,
     DatasetView,
+    Distances,
     Histogram,
     Range,
     StructureSummary,
@@ -241,6 +242,10 @@ DATASET = DatasetView(
         elements=[EVIL],
         type_map=[EVIL],
         energy_per_atom_ev=Range(low=-156.1, high=-155.9),
+        distances={
+            EVIL: Distances(cutoff=6.0, frames=200, nearest={EVIL: 0.9312, "O-O": 2.5}, farthest={EVIL: 1.1}),
+            "other": Distances(cutoff=6.0, frames=60, nearest={"O-O": 2.4567}, farthest={EVIL: None}),
+        },
         extra={"per_system": {EVIL: {"energy_per_atom_ev": [-156.1, -155.9]}}},
     ),
 )
@@ -713,6 +718,15 @@ def test_a_job_that_trains_nothing_is_not_offered_more_steps_or_a_copy() -> None
     assert "Model deviation" in html
 
 
+def test_of_many_warnings_the_first_are_shown_and_the_others_there_to_unfold() -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    warnings = [Notice(code="w", message=f"number {number} of all") for number in range(7)]
+    html = rendered(dataclasses.replace(page, job=JOB.model_copy(update={"warnings": warnings})))
+    before, after = html.split("3 more warnings")
+    assert [before.count("of all"), after.count("of all")] == [4, 3]
+
+
 def test_of_a_job_whose_steps_nobody_knows_yet_those_done_are_shown() -> None:
     page = EXAMPLES[JobOverviewPage]
     assert isinstance(page, JobOverviewPage)
@@ -728,7 +742,7 @@ def test_of_a_job_whose_steps_nobody_knows_yet_those_done_are_shown() -> None:
 @pytest.mark.parametrize(
     ("dataset", "shown", "hidden"),
     [
-        (DATASET, ("Force components", "Systems"), ("Documents", "Vocabulary")),
+        (DATASET, ("Force components", "Systems", "O-O 2.457", "in 260 frames"), ("Documents", "O-O 2.5")),
         (CORPUS, ("First lines", "Documents", "/FILE.jsonl"), ("Force components", "Vocabulary")),
         (STRUCTURES, ("to be relaxed", "atoms 0 and 1", "/STRUCTURE"), ("Force components", "Documents")),
         (TOKENIZER, ("Special token", "ChatML"), ("Force components", "Documents")),
