@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from weakref import WeakSet
 
 from fastapi import Depends, Request
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -19,6 +19,9 @@ MAX_WRITERS = 8
 MAX_READERS = 16
 """Requests that read at the same time. Each keeps a connection while it waits for a thread, and there are 60."""
 
+READ_ONLY = "25006"
+"""What PostgreSQL says when it takes no changes."""
+
 LOCK_S = 30.0
 """Seconds that a transaction waits for SQLite's write lock."""
 
@@ -26,7 +29,9 @@ LOCK_S = 30.0
 def make_engine(url: str) -> Engine:
     """Return an engine for SQLite or PostgreSQL (psycopg 3). SQLite: WAL, foreign keys, 30 s busy timeout."""
     if not url.startswith("sqlite"):
-        return create_engine(_psycopg(url), pool_pre_ping=True, pool_size=20, max_overflow=40)
+        engine = create_engine(_psycopg(url), pool_pre_ping=True, pool_size=20, max_overflow=40)
+        event.listen(engine, "handle_error", _call_read_only_operational)
+        return engine
     factory = partial(_Connection, turn=threading.Lock())
     arguments = {"timeout": LOCK_S, "check_same_thread": False, "factory": factory}
     engine = create_engine(url, pool_size=20, max_overflow=40, connect_args=arguments)
@@ -38,6 +43,14 @@ def make_engine(url: str) -> Engine:
 def _psycopg(url: str) -> str:
     scheme, rest = url.split("://", 1)
     return f"postgresql+psycopg://{rest}" if scheme in ("postgres", "postgresql") else url
+
+
+def _call_read_only_operational(context: ExceptionContext) -> None:
+    # A standby, or a database that its provider protects from a full disk. The driver takes it for a mistake of ours;
+    # SQLite's says rightly that the database is not as it should be, and who waits for a database does so by that name.
+    error = context.original_exception
+    if getattr(error, "sqlstate", None) == READ_ONLY:
+        raise OperationalError(context.statement, None, error) from error
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:

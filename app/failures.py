@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app.artifacts.errors import DiskFull
+from app.db import READ_ONLY
 from app.errors import AppError, Invalid, NotFound, Unavailable
 from app.validation import problems_of
 from app.wire.problems import ErrorBody, Problem
@@ -69,6 +70,10 @@ def recognise(request: Request, error: Exception) -> AppError | None:
     if isinstance(error, OperationalError) and _has_no_room(error):
         log.warning("the database's disk is full: %s", error.orig)
         return DiskFull("The database's disk is full: nothing was stored.", hint="Free space there, then try again.")
+    if isinstance(error, OperationalError) and _takes_no_changes(error):
+        log.warning("the database takes no changes: %s", error.orig)
+        hint = "It may be a standby, or nearly full: its administrator knows. Try again later."
+        return Unavailable("the database takes no changes just now", hint=hint)
     if isinstance(error, NoConnectionFree):
         log.warning("no connection to the database became free: %s", error)
         return Unavailable("the server has more to do than it can just now", hint="Try again in a few seconds.")
@@ -81,8 +86,16 @@ def recognise(request: Request, error: Exception) -> AppError | None:
 
 def _has_no_room(error: OperationalError) -> bool:
     """Tell whether the database could not write for lack of room: SQLITE_FULL, or PostgreSQL's class 53100."""
-    codes = getattr(error.orig, "sqlite_errorname", None), getattr(error.orig, "sqlstate", None)
-    return codes[0] == "SQLITE_FULL" or codes[1] == "53100"
+    return bool(_names(error) & {"SQLITE_FULL", "53100"})
+
+
+def _takes_no_changes(error: OperationalError) -> bool:
+    return READ_ONLY in _names(error) or any(name.startswith("SQLITE_READONLY") for name in _names(error))
+
+
+def _names(error: OperationalError) -> set[str]:
+    """Return what the database itself calls an error."""
+    return {str(getattr(error.orig, name, None)) for name in ("sqlite_errorname", "sqlstate")}
 
 
 def _invalid(request: Request, error: RequestValidationError) -> AppError:

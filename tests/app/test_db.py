@@ -1,9 +1,9 @@
-"""Writers of one process take turns on SQLite: nobody is left out, and no turn is kept by whoever failed."""
+"""Writers of one process take turns on SQLite, nobody is left out; a database that takes no changes is away like one that is gone."""
 
 import threading
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
 
 from app import db
@@ -83,3 +83,18 @@ def test_who_fails_before_a_result_was_read_leaves_nobody_in_the_past(sessions, 
     with reading(sessions) as one, reading(sessions) as other:
         assert [set(session.scalars(select(Worker.slots))) for session in (one, other)] == [{1}, {1}]
     assert failure.value.args, "the result, of which nothing was ever read"
+
+
+def take_no_changes(engine) -> None:
+    """Let every transaction from now on be one that may only read, as on a standby."""
+    words = {"sqlite": "PRAGMA query_only = ON", "postgresql": "SET TRANSACTION READ ONLY"}[engine.dialect.name]
+    event.listen(engine, "checkout", lambda connection, *_: connection.execute(words))
+
+
+def test_a_database_that_takes_no_changes_is_away_and_said_to_be(worker_client, worker):
+    sessions = worker_client.app.state.sessions
+    take_no_changes(sessions.kw["bind"])
+    with pytest.raises(OperationalError):
+        add_one(sessions)
+    answer = worker_client.post("/api/v1/worker/bye", json={"worker_id": "w"})
+    assert (answer.status_code, answer.json()["message"]) == (503, "the database takes no changes just now")
