@@ -88,8 +88,9 @@ def _inspected(api: Api, model: ModelView) -> Any:
     """Return the model once it was looked into, or as it is when nobody is there to do so."""
     with err().status(f"a worker looks into {escape(model.file_name)}"):
         while True:
-            found = api.get(f"/models/{model.id}", wait=WAIT_S if model.state == "inspecting" else 0)
-            if view(ModelView, found).state != "inspecting" or not attended(api, model.engine):
+            wait_s = WAIT_S if model.state == "inspecting" and attended(api, model.engine) else 0
+            found = api.get(f"/models/{model.id}", wait=wait_s)
+            if view(ModelView, found).state != "inspecting" or not wait_s:
                 return found
 
 

@@ -57,10 +57,10 @@ Cairn = Callable[..., Result]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Server]:
-    """A server over SQLite, shared by the tests of a module."""
+    """A server over SQLite that waits for workers only a moment, shared by the tests of a module."""
     data_dir = tmp_path_factory.mktemp("data")
     shutil.copy(sqlite_template, data_dir / "cairn.db")
-    settings = Settings(data_dir=data_dir, redis_url=NOWHERE)
+    settings = Settings(data_dir=data_dir, redis_url=NOWHERE, plan_wait_s=0.2)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(settings, background=False), log_level="error", timeout_graceful_shutdown=1)

@@ -21,10 +21,9 @@ TUNE = (*STUB, "--base", "water")
 
 @pytest.fixture(scope="module", autouse=True)
 def stub(server: Server) -> Iterator[None]:
-    """A server that knows the stub engine as well, and waits for workers only a moment."""
+    """A server that knows the stub engine as well."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "ENGINES", (*registry.ENGINES, StubEngine()))
-        patch.setattr(server.settings, "plan_wait_s", 0.2)
         yield
 
 

@@ -294,7 +294,7 @@ def test_the_idempotency_key_decides_first(client, copper, config, again, worker
     assert first.json()["id"] == second.json()["id"]
 
 
-def test_a_check_says_what_would_be_decided(client, copper, config, again, worker):
+def test_a_check_says_what_would_be_decided(client, copper, config, again, worker, hurried):
     def check(**options):
         answer = client.post("/api/v1/configs/resolve", json={"config": config, "seed": SEED, **options})
         assert answer.status_code == 200, answer.text
