@@ -23,7 +23,7 @@ WORDS = {
     "devi/e": MetricWords(title="Energy deviation", unit="eV/atom"),
     "energy_per_atom": MetricWords(title="Energy per atom", unit="eV", short="E"),
     "fmax": MetricWords(title="Largest force", unit="eV/Å", short="F max"),
-    "done": MetricWords(title="Runs that have ended", short="Runs done"),
+    "run": MetricWords(title="Run that goes on", short="Run"),
     "time": MetricWords(title="How often it was done, this time included", short="Times done"),
     "energy_difference": MetricWords(title="Energy, frozen against checkpoint", unit="eV", short="Energy apart"),
     "force_difference": MetricWords(title="Forces, frozen against checkpoint", unit="eV/Å", short="Forces apart"),

@@ -45,10 +45,13 @@ def is_hopeless(found: Sequence[Finding]) -> bool:
     return any(each.code in HOPELESS for each in found)
 
 
-def of_model(structure: Structure, type_map: list[str], cutoff: float, shortest: float | None) -> Iterator[Finding]:
+def of_model(
+    structure: Structure, type_map: list[str], cutoff: float, sel: list[int], shortest: float | None
+) -> Iterator[Finding]:
     """Yield what is odd about a sane structure for one model.
 
     `cutoff` is the model's, `shortest` the shortest distance of atoms in its training data if it knows, both in Å.
+    `sel` is how many neighbours it takes: of each of its types, or one number for all of them together.
     """
     yield from not_in(structure, type_map)
     if structure.cell:
@@ -59,6 +62,7 @@ def of_model(structure: Structure, type_map: list[str], cutoff: float, shortest:
     for atom in np.flatnonzero(np.isinf(nearest))[:MOST] if len(nearest) > 1 else ():
         message = f"{_atom(structure, int(atom))} has no other atom within the model's cutoff of {cutoff:g} Å"
         yield _finding(structure, "atom-alone", message, [int(atom)], limit=cutoff)
+    yield from _left_out(structure, type_map, sel, i, j)
     if shortest:
         near = sorted((round(float(d[n]), 6), int(i[n]), int(j[n])) for n in np.flatnonzero((d < shortest) & (i <= j)))
         pairs = {(one, other): distance for distance, one, other in reversed(near)}
@@ -68,6 +72,26 @@ def of_model(structure: Structure, type_map: list[str], cutoff: float, shortest:
                 f"of the training data ({shortest:.3f} Å)"
             )
             yield _finding(structure, "outside-training", message, [one, other], distance=distance, limit=shortest)
+
+
+def _left_out(structure: Structure, type_map: list[str], sel: list[int], i: Any, j: Any) -> Iterator[Finding]:
+    """Yield the atom with the most neighbours of each type of which a model takes fewer.
+
+    DeePMD-kit (3.2.0, `pt/utils/nlist.py`) drops the farthest without a word, so that energies jump where these change
+    places: such a structure may never converge.
+    """
+    by_type = len(sel) == len(type_map)
+    types = np.array([type_map.index(one) if one in type_map else -1 for one in structure.symbols])
+    for number, most in enumerate(sel):
+        counts = np.bincount(i[types[j] == number] if by_type else i, minlength=len(types))
+        atom = int(counts.argmax())
+        if counts[atom] > most:
+            of = f" of {type_map[number]}" if by_type else ""
+            message = (
+                f"{_atom(structure, atom)} has {counts[atom]} neighbours{of} within the model's cutoff, which takes "
+                f"{most} (`sel`): the farthest are left out, and energies jump where these change places"
+            )
+            yield _finding(structure, "more-than-sel", message, [atom])
 
 
 def not_in(structure: Structure, type_map: list[str]) -> Iterator[Finding]:

@@ -130,8 +130,8 @@ class Relaxing:
         )
 
     def headline(self) -> Sequence[str]:
-        """Return how many runs are done and which time it is, and the largest force and the energy of few runs."""
-        return ("relax/done", "repeat/time", "relax/fmax", "relax/energy_per_atom")
+        """Return which run goes on and which time all is done, and the largest force and the energy of few runs."""
+        return ("relax/run", "repeat/time", "relax/fmax", "relax/energy_per_atom")
 
 
 def _compare(draft: Draft, found: Sequence[Named], chosen: Sequence[Chosen]) -> None:

@@ -110,8 +110,8 @@ def test_many_runs_have_one_headline(send, relax, client, worker, runs, shown):
     job = relax("dataset:pair").json()["id"]
     named = [f"/pair.{number}" for number in range(runs)] if runs > 1 else [""]
     values = {f"relax/{key}{name}": [0.1] for key in ("fmax", "energy_per_atom") for name in named}
-    values |= {"relax/done": [3.0]} if runs > 1 else {}
+    values |= {"relax/run": [3.0]} if runs > 1 else {}
     assert worker.claim(job).metrics(0, [1], **values).status_code == 204
     headline = client.get(f"/api/v1/jobs/{job}").json()["progress"]["headline"]
     assert len(headline) == shown
-    assert headline[0] == ("relax/done" if runs > 1 else "relax/fmax")
+    assert headline[0] == ("relax/run" if runs > 1 else "relax/fmax")

@@ -123,7 +123,8 @@ class Relaxation:
         findings = physics.findings(structure)
         if not any(each.code in physics.HOPELESS for each in findings):
             for model in self._work.models:
-                for each in physics.of_model(structure, model.get_type_map(), model.get_rcut(), _shortest(model)):
+                known = (model.get_type_map(), model.get_rcut(), _sel(model), _shortest(model))
+                for each in physics.of_model(structure, *known):
                     if each not in findings:
                         findings.append(each)
                         self._warn(source, each)
@@ -180,9 +181,9 @@ class Relaxation:
     def _row(self, run: Run, frame: Frame) -> Row:
         runs = len(self._work.runs)
         named = f"/{run.name}" if 1 < runs <= NAMED else ""
-        done = {"relax/done": float(len(self._ends.rows))} if runs > 1 else {}
+        number = {"relax/run": float(len(self._ends.rows) + 1)} if runs > 1 else {}
         per_atom = frame.energy / len(run.structure.symbols)
-        return {f"relax/energy_per_atom{named}": per_atom, f"relax/fmax{named}": frame.fmax, **done}
+        return {f"relax/energy_per_atom{named}": per_atom, f"relax/fmax{named}": frame.fmax, **number}
 
     # --- once more ----------------------------------------------------------------------------------------------------
 
@@ -214,6 +215,13 @@ class Relaxation:
         path.write_text(report.model_dump_json(indent=1), encoding="utf-8")
         for each in (*self._ends.files(), path):
             self._context.publish(each)
+
+
+def _sel(model: DeepPot) -> list[int]:
+    """Return how many neighbours a model takes of each type, or of all types together."""
+    one = model.deep_eval.dp.model["Default"]
+    found = [int(number) for number in one.get_sel()]
+    return [sum(found)] if one.mixed_types() else found
 
 
 def _shortest(model: DeepPot) -> float | None:

@@ -115,10 +115,26 @@ def test_a_training_refuses_structures_in_words() -> None:
 
 def test_a_sane_structure_has_nothing_odd_but_what_the_model_finds() -> None:
     assert physics.findings(structure()) == []
-    found = list(physics.of_model(structure(), ["Cu"], 6.0, 2.6))
+    found = list(physics.of_model(structure(), ["Cu"], 6.0, [200], 2.6))
     assert [one.code for one in found] == ["cell-below-cutoff", *["outside-training"] * 6]
     assert (found[1].atoms, found[1].distance) == ([0, 1], pytest.approx(2.5456, abs=1e-3))
     assert not any(one.refused for one in found)
+
+
+@pytest.mark.parametrize(
+    ("type_map", "sel", "words"),
+    [
+        (["Cu"], [12], None),
+        (["Cu"], [11], "atom 0 (Cu) has 12 neighbours of Cu within the model's cutoff, which takes 11 (`sel`)"),
+        (["Au", "Cu"], [11, 12], None),
+        (["Au", "Cu"], [11], "has 12 neighbours within the model's cutoff, which takes 11"),
+    ],
+)
+def test_more_neighbours_than_a_model_takes_are_told(type_map: list[str], sel: list[int], words: str | None) -> None:
+    """DeePMD-kit drops them without a word; a relaxation over the jumps took all its steps and did not converge."""
+    found = [one for one in physics.of_model(structure(), type_map, 2.6, sel, None) if one.code == "more-than-sel"]
+    assert [words in one.message for one in found if words] == ([True] if words else [])
+    assert len(found) == bool(words)
 
 
 def test_images_and_atoms_at_one_place_are_found() -> None:
