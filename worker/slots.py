@@ -56,8 +56,9 @@ class Slots:
 
     @property
     def busy(self) -> int:
-        """Return how many slots nobody else can have now; all of them while free ones are kept for a job of several."""
-        return self.count if any(slot.ranks > 1 for slot in self._waiting) else self._in_use()
+        """Return how many slots nobody else can have now; all of them while free ones are kept for one who waits."""
+        with self._lock:
+            return self.count if self._are_kept() else self._in_use()
 
     @contextmanager
     def take(
@@ -124,6 +125,10 @@ class Slots:
         ours = [device for device in self._devices if self._trainers(device) or gpus.is_free(device)]
         return slot.ranks <= self.largest and (not self._devices or len(ours) >= slot.ranks)
 
+    def _are_kept(self) -> bool:
+        """Return whether what is free is kept for one who waits."""
+        return any(self._will_fit(slot) for slot in self._waiting)
+
     def _free(self) -> list[Device]:
         """Return the GPUs that have room for another trainer, those with the fewest first."""
         ranked = sorted(self._devices, key=self._trainers)
@@ -143,5 +148,5 @@ class Slots:
     def _changing(self) -> Iterator[None]:
         with self._lock:
             yield
-            room = 0 if any(self._will_fit(slot) for slot in self._waiting) else self.count - self._in_use()
+            room = 0 if self._are_kept() else self.count - self._in_use()
             self.on_change(len(self._taken) + len(self._waiting) + room)

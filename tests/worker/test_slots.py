@@ -171,6 +171,7 @@ def test_one_that_waits_for_gpus_of_other_programs_is_passed(occupied: set[int])
     occupied.add(1)
     large, small = Job(where, 2), Job(where)
     until(lambda: small.slot)
+    assert where.busy == 1, "nothing is kept"
     small.end()
     occupied.clear()
     until(lambda: large.slot)
