@@ -84,7 +84,9 @@ def open_array(path: Path, shown: str, report: Report) -> np.ndarray[Any, Any] |
             report.problem("not-npy", f"{shown} is not a readable .npy file: {words}.", "Save it with numpy.save.")
         return None
     if data.dtype.kind not in "fiu":
-        report.problem("not-numeric", f"{shown} holds {data.dtype}, not real numbers.", "Save it as float64 or float32.")
+        report.problem(
+            "not-numeric", f"{shown} holds {data.dtype}, not real numbers.", "Save it as float64 or float32."
+        )
         return None
     return data
 
