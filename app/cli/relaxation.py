@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli.evaluating import Detach, Head, Name
-from app.cli.options import Force, Json, given
+from app.cli.options import Force, Json, Output, given
 
 
 class Optimizer(StrEnum):
@@ -76,9 +76,8 @@ def relax(
     ] = None,
     head: Head = None,
     name: Name = None,
-    download: Annotated[
-        str | None, typer.Option("--download", metavar="DIR", help="Also fetch its files into DIR.")
-    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Also fetch the files when it is done.")] = False,
+    output: Output = None,
     force: Force = False,
     detach: Detach = False,
     json: Json = False,
@@ -91,6 +90,6 @@ def relax(
         optimizer=optimizer, fmax=fmax, max_steps=steps, cell=cell, pressure=pressure, starts=starts, sigma=sigma,
         repeat=repeat, compare=compare or None, form=form, on_unphysical=on_unphysical, head=head,
     )  # fmt: skip
-    target = Target(f"{download.rstrip('/')}/", force=force) if download else None
+    target = Target(output, force=force) if download or output else None
     wanted = working.Wanted("relax", config, name=name, target=target, options=given(seed=seed))
     relaxing.relax(wanted, structures, detach=detach, as_json=json)

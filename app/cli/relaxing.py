@@ -64,9 +64,16 @@ def _one_place(files: Sequence[Path]) -> Iterator[Path]:
         place = Path(made) / "structures"
         place.mkdir()
         for number, path in enumerate(files):
-            clash = (place / path.name).exists()
-            shutil.copyfile(path, place / (f"{path.stem}-{number}{path.suffix}" if clash else path.name))
+            name = _apart(path, files)
+            taken = (place / name).exists()
+            shutil.copyfile(path, place / (f"{number}-{name}" if taken else name))
         yield place
+
+
+def _apart(path: Path, files: Sequence[Path]) -> str:
+    """Return a file's name, with its directory's before it where others are called the same: `*/POSCAR`."""
+    alike = [other for other in files if other.name == path.name]
+    return f"{path.resolve().parent.name}-{path.name}" if len(alike) > 1 else path.name
 
 
 def print_report(report: RelaxReport) -> None:

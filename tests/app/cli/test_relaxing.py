@@ -47,8 +47,10 @@ def test_files_become_a_dataset_and_the_report_is_printed(
     model: str,  # noqa: F811 - the fixture
     tmp_path: Path,
 ) -> None:
-    for name, distance in (("one.xyz", 2.5), ("two.xyz", 2.6)):
-        (tmp_path / name).write_text(PAIR.format(distance=distance))
+    files = [tmp_path / "one.xyz", tmp_path / "a" / "two.xyz", tmp_path / "b" / "two.xyz"]
+    for path, distance in zip(files, (2.5, 2.6, 2.7), strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(PAIR.format(distance=distance))
 
     def work() -> None:
         attempt = worker.claim(next_queued(server))
@@ -58,18 +60,17 @@ def test_files_become_a_dataset_and_the_report_is_printed(
 
     thread = threading.Thread(target=work)
     thread.start()
-    files = [tmp_path / "one.xyz", tmp_path / "two.xyz"]
-    done = cairn("relax", model, *files, "--optimizer", "FIRE", "--steps", 7, "--download", tmp_path / "out")
+    done = cairn("relax", model, *files, "--optimizer", "FIRE", "--steps", 7, "--output", f"{tmp_path}/out/")
     thread.join()
     assert done.code == 0, done.err
     said = " ".join(done.out.split())
-    for shown in ("holds 2 structures", "pair.1", "-3.250000", "not finite", "are close", "the same, bit for bit"):
+    for shown in ("holds 3 structures", "pair.1", "-3.250000", "not finite", "are close", "the same, bit for bit"):
         assert shown in said, shown
     assert "pair.1 parts at frame 3" in said
     assert (tmp_path / "out" / "relax.json").exists()
     number = done.out.split("Job ")[1].split()[0]
     job = cairn("show", number, "--json").json
-    assert job["resolved"]["structures"] == ["dataset:structures@1/one", "dataset:structures@1/two"]
+    assert job["resolved"]["structures"] == [f"dataset:structures@1/{name}" for name in ("a-two", "b-two", "one")]
     assert (job["resolved"]["optimizer"], job["resolved"]["max_steps"]) == (Optimizer.FIRE, 7)
     assert (job["determinism"], job["progress"]["total_steps"]) == ("strict", 17)
 
