@@ -37,6 +37,10 @@ def _words(error: Mapping[str, Any]) -> str:
         return "there is no such key"
     if kind == "missing":
         return "is required"
+    if kind in ("too_short", "too_long") and error["ctx"].get("actual_length") is not None:
+        least = kind == "too_short"
+        bound = error["ctx"]["min_length" if least else "max_length"]
+        return f"has {error['ctx']['actual_length']} entries; at {'least' if least else 'most'} {bound}"
     message = str(error["msg"]).removeprefix("Value error, ")
     shown = repr(error.get("input"))
     return f"{message[0].lower()}{message[1:]}" + (f", not {shown}" if len(shown) <= 60 else "")

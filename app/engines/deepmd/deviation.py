@@ -83,6 +83,7 @@ class ModelDeviation:
         draft = Draft(config, deepcopy(merged.document), Way(), candidates=merged.candidates)
         type_map = _settle_models(draft, models)
         systems = data.settle_systems(draft, ("data",), datasets)
+        model_refs.check_once(draft, systems or ())
         if systems is not None and type_map is not None:
             model_refs.check_elements(draft, systems, type_map, "the models'")
         frames = sum(frames_of(draft.config, system.summary.frames) for system in systems or ())

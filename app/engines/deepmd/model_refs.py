@@ -1,5 +1,6 @@
 """The models that jobs of other kinds than train name: pinned, and whether one of them has energies and forces."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -129,6 +130,13 @@ def _unshared(task: Mapping[str, Json], shared: Mapping[str, Json]) -> Mapping[s
     return {
         key: shared.get(value.split(":")[0], value) if isinstance(value, str) else value for key, value in task.items()
     }
+
+
+def check_once(draft: Draft, systems: Sequence[data.System]) -> None:
+    """Refuse data that are named more than once: their frames would count more than others."""
+    counts = Counter(system.ref for system in systems)
+    for ref in (ref for ref, count in counts.items() if count > 1):
+        draft.refuse("same-data-twice", ("data",), f"names {ref} twice: its frames would count twice", "Name it once.")
 
 
 def check_elements(draft: Draft, systems: Sequence[data.System], type_map: Sequence[str], whose: str) -> None:

@@ -94,6 +94,7 @@ class ModelTest:
         found = model_refs.settle(draft, models) or []
         maps = [(one, _type_map(draft, one)) for one in found]
         systems = data.settle_systems(draft, ("data",), datasets) or []
+        model_refs.check_once(draft, systems)
         _check_labels(draft, systems)
         for one, type_map in maps:
             if type_map is not None:

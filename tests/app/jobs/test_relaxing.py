@@ -86,6 +86,10 @@ def test_what_cannot_be_is_refused_with_its_place_and_warned_of_where_asked(send
     assert codes(relax("dataset:pair")) == {"/config/structures/0": "atoms-overlap"}
     told = relax("dataset:pair", config={"on_unphysical": "warn"}).json()["warnings"]
     assert "0.900 Å apart" in told[0]["message"]
+    nothing = relax(config={"models": []}).json()["problems"]
+    assert [one["message"] for one in nothing if one["pointer"] == "/config/models"] == [
+        "/models: has 0 entries; at least 1"
+    ]
     wrong = {"fmax": -1, "optimizer": "CG", "inline": [{"name": "a", "symbols": ["Cu"], "positions": []}]}
     assert codes(relax(config=wrong)) == {
         "/config/fmax": "greater-than",

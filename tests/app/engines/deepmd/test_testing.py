@@ -44,6 +44,9 @@ def test_data_that_cannot_be_compared_with() -> None:
     assert "with Au: not in job:1@400's type_map" in answer.problems[0].message
     assert codes(resolve(trained(1), data=("dataset:bare",))) == {"/data": "missing-label"}
     assert codes(resolve(trained(1), data=("dataset:cu@3/md", "dataset:bare"))) == {"/data": "missing-label"}
+    twice = resolve(trained(1), data=("dataset:cu", "dataset:cu@3/md"))
+    assert codes(twice) == {"/data": "same-data-twice"}
+    assert "names dataset:cu@3/md twice" in twice.problems[0].message
 
 
 def test_a_model_of_several_tasks_needs_its_head() -> None:
