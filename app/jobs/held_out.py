@@ -9,7 +9,7 @@ from app.engines.documents import dotted
 from app.errors import Invalid
 from app.resolve import missing_data
 from app.wire.datasets import DatasetRef
-from app.wire.problems import Problem
+from app.wire.problems import Notice, Problem
 
 ITSELF = "this training"
 
@@ -87,6 +87,22 @@ def _refused(
         _, _, words = problem.message.partition(" ")  # it begins with a place in the config of such a job
         hint = f"Write TASK={one.use.text}." if problem.code == "missing-head" else problem.hint
         yield problem.model_copy(update={"message": f"{dotted(place)} {words}", "pointer": place, "hint": hint})
+
+
+def overlaps(engine: Engine, texts: Sequence[str], place: str, config: Mapping[str, Any]) -> Iterator[Notice]:
+    """Yield which of the entries, with their versions, name data that a training of this resolved config is trained on."""
+    trained = [use.ref for use in engine.data_uses(config) if use.ref is not None and not use.validates]
+    for one in uses(texts, place):
+        if one.use.ref is not None and any(_overlap(one.use.ref, ref) for ref in trained):
+            message = f"{dotted(one.use.pointer)} names {one.use.text}, which is also trained on"
+            yield Notice(code="overlap", message=message, pointer=one.use.pointer, hint="Test on data held back.")
+
+
+def _overlap(one: DatasetRef, other: DatasetRef) -> bool:
+    if (one.name, one.version) != (other.name, other.version):
+        return False
+    first, second = (f"{ref.system}/" if ref.system else "" for ref in (one, other))
+    return first.startswith(second) or second.startswith(first)
 
 
 def _pinned(use: DataUse, facts: DatasetFacts) -> str:

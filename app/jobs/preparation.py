@@ -140,6 +140,7 @@ def seeded_anew(prepared: Prepared, submit: JobSubmit) -> Prepared:
         base=prepared.base.base if prepared.base else None,
     )
     assert not isinstance(answer, list), "a seed makes no config wrong"
+    answer.warnings += held_out.overlaps(prepared.engine, prepared.test_on, "/test_on", answer.config)
     return replace(prepared, submit=submit, resolution=answer)
 
 
@@ -179,6 +180,7 @@ def _resolve(
     if problem := unknown_metric(engine, submit.kind, answer.config, best, "/checkpoints/keep_best"):
         raise Invalid([problem])
     test_on = settle_held_out(session, engine, submit.test_on, "/test_on", answer.config)
+    answer.warnings += held_out.overlaps(engine, test_on, "/test_on", answer.config)
     return Prepared(engine, submit, answer, datasets, found, test_on=tuple(test_on))
 
 

@@ -160,6 +160,18 @@ def test_what_could_not_be_measured_is_refused_before_the_training(client, confi
     assert found == {f"/test_on/{index}": code for index, code in enumerate(codes)}
 
 
+def test_data_that_are_trained_on_are_no_held_out_data(client, config, copper):
+    def warned(*test_on, replicas=1):
+        body = {"config": config, "test_on": list(test_on), "replicas": replicas}
+        answer = client.post("/api/v1/configs/resolve", json=body)
+        return [one["pointer"] for one in answer.json()["warnings"] if one["code"] == "overlap"]
+
+    config["training"]["training_data"]["systems"] = ["dataset:copper/md"]
+    assert warned("dataset:copper", HELD_OUT) == ["/test_on/0", "/test_on/1"]
+    assert warned(HELD_OUT, replicas=2) == ["/test_on/0"]
+    assert warned() == []
+
+
 def test_data_of_another_engine_are_refused(app, client, config, copper):
     with transaction(app.state.sessions) as session:
         session.get_one(Dataset, copper.id).engine = "minimind"
