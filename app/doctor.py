@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.engines.installs import INSTALLS, Install
+
 Status = Literal["ok", "warn", "fail", "none"]
 """none: not installed here, and not needed for what is."""
 
@@ -36,33 +38,9 @@ print("PROBE" + json.dumps([{version}, torch.__version__, torch.version.cuda, de
 TELLING = {
     "server": ("fastapi",),
     "worker": ("nvidia-ml-py",),
-    "deepmd": ("deepmd-kit", "torch"),
-    "minimind": ("transformers", "torch"),
+    **{install.extra: install.needs for install in INSTALLS},
 }
 """By extra: the packages that are all there only where somebody wanted it."""
-
-
-@dataclass(frozen=True)
-class Half:
-    """The torch half of an engine: what its trainers import first."""
-
-    extra: str
-    name: str
-    library: str
-    imports: str
-    version: str
-
-
-HALVES = (
-    Half("deepmd", "deepmd.pt", "deepmd-kit", "import deepmd.pt", "deepmd.__version__"),
-    Half(
-        "minimind",
-        "transformers",
-        "transformers",
-        "import transformers, transformers.models.qwen3.modeling_qwen3, tokenizers, safetensors.torch",
-        "transformers.__version__",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -104,9 +82,9 @@ def report() -> Iterator[Check]:
     yield check_python()
     extras = {name: check_extra(name) for name in TELLING}
     yield from extras.values()
-    probed = [probe(half) for half in HALVES if extras[half.extra].status != "none"]
-    yield from (check for check, _ in probed)
-    yield from [_check_cuda(*seen) for _, seen in probed if seen is not None][:1]
+    probed = [(install, *probe(install)) for install in INSTALLS if extras[install.extra].status != "none"]
+    yield from (check for _, check, _ in probed)
+    yield from [_check_cuda(install.extra, *seen) for install, _, seen in probed if seen is not None][:1]
     if extras["worker"].status != "none":
         yield check_gpu()
     if extras["server"].status == "ok":
@@ -119,6 +97,11 @@ def _guarded(checks: Iterator[Check]) -> Iterator[Check]:
         yield from checks
     except Exception as error:  # noqa: BLE001  (reported, and the exit code says so)
         yield Check("doctor", "fail", f"a check broke: {type(error).__name__}: {error}", "Please report this.")
+
+
+def engine_extras() -> list[str]:
+    """Return the extras with which the engines train."""
+    return [install.extra for install in INSTALLS]
 
 
 def check_python() -> Check:
@@ -177,27 +160,27 @@ def _fits(version: str | None, spec: str) -> bool:
     return version is None or SpecifierSet(spec).contains(version, prereleases=True)
 
 
-def probe(half: Half) -> tuple[Check, tuple[str | None, int] | None]:
+def probe(install: Install) -> tuple[Check, tuple[str | None, int] | None]:
     """Import the torch half of an engine for real, in a process of its own.
 
     Return also the CUDA that torch was built for and how many GPUs it sees; None when the import fails.
     """
-    command = [sys.executable, "-c", _PROBE.format(imports=half.imports, version=half.version)]
+    command = [sys.executable, "-c", _PROBE.format(imports=install.imports, version=install.version)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         words = f"import takes more than {IMPORT_TIMEOUT_S} s"
-        return Check(half.name, "fail", words, "Look at disk and memory."), None
+        return Check(install.name, "fail", words, "Look at disk and memory."), None
     answer = next((line[5:] for line in done.stdout.splitlines() if line.startswith("PROBE")), None)
     if done.returncode or answer is None:
         reason = done.stderr.strip().splitlines()[-1:] or [f"the import ended with status {done.returncode}"]
-        remedy = f"It needs exactly this torch: uv pip install -c constraints.txt 'cairn[{half.extra}]'"
-        return Check(half.name, "fail", reason[0], remedy), None
+        remedy = f"It needs exactly this torch: uv pip install -c constraints.txt 'cairn[{install.extra}]'"
+        return Check(install.name, "fail", reason[0], remedy), None
     version, torch, cuda, devices = json.loads(answer)
-    return Check(half.name, "ok", f"{half.library} {version} imports with torch {torch}"), (cuda, devices)
+    return Check(install.name, "ok", f"{install.needs[0]} {version} imports with torch {torch}"), (cuda, devices)
 
 
-def _check_cuda(cuda: str | None, devices: int) -> Check:
+def _check_cuda(extra: str, cuda: str | None, devices: int) -> Check:
     seen = _gpus()
     gpus = len(seen) if isinstance(seen, list) else 0
     if devices:
@@ -207,9 +190,8 @@ def _check_cuda(cuda: str | None, devices: int) -> Check:
             "cuda", "fail", f"the machine has {gpus} GPU(s), torch (CUDA {cuda}) sees none", "Update the NVIDIA driver."
         )
     if gpus:
-        return Check(
-            "cuda", "fail", "this torch is built for CPUs only", "uv pip install -c constraints.txt 'cairn[deepmd]'"
-        )
+        remedy = f"uv pip install -c constraints.txt 'cairn[{extra}]'"
+        return Check("cuda", "fail", "this torch is built for CPUs only", remedy)
     return Check("cuda", "ok", "no GPU: trainings run on the CPU")
 
 

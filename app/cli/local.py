@@ -27,7 +27,7 @@ def up(
     open_: Annotated[bool, typer.Option("--open", help="Open the dashboard in a browser.")] = False,
 ) -> None:
     """Start Cairn here: Redis, API and a worker, supervised until Ctrl-C."""
-    module = _import("app.up", "up", "server,worker,deepmd,minimind")
+    module = _import("app.up", "up", "server,worker", trains=True)
     code = module.up(data_dir=data_dir, host=host, port=port, worker=not no_worker, slots=slots, open_browser=open_)
     raise typer.Exit(code)
 
@@ -58,7 +58,7 @@ def worker() -> None:
     import os
     import sys
 
-    _import("celery", "worker", "worker,deepmd,minimind")
+    _import("celery", "worker", "worker", trains=True)
     # A directory `worker` where somebody happens to start us is none of ours.
     os.environ["PYTHONSAFEPATH"] = "1"
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606  (our own interpreter)
@@ -70,11 +70,14 @@ def migrate(data_dir: DataDir = None) -> None:
     module.migrate(data_dir)
 
 
-def _import(module: str, command: str, extras: str) -> ModuleType:
-    """Import what a command needs, or say which extra brings it."""
+def _import(module: str, command: str, extras: str, *, trains: bool = False) -> ModuleType:
+    """Import what a command needs, or say which extras bring it; `trains`: those of the engines, too."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
+        from app.doctor import engine_extras
+
+        extras = ",".join([extras, *(engine_extras() if trains else ())])
         raise usage(
             f"`cairn {command}` needs {error.name}, which is not installed.",
             code="extra-missing",

@@ -63,7 +63,7 @@ def test_a_machine_that_has_everything_is_fit(tmp_path: Path, settings: Settings
 
 
 def test_an_import_that_breaks_is_reported_with_its_reason() -> None:
-    broken = replace(doctor.HALVES[1], imports="raise ImportError('libtorch.so: undefined symbol')")
+    broken = replace(doctor.INSTALLS[1], imports="raise ImportError('libtorch.so: undefined symbol')")
     check, seen = doctor.probe(broken)
     assert (check.status, seen) == ("fail", None)
     assert "undefined symbol" in check.found
