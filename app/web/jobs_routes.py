@@ -13,7 +13,7 @@ from app.auth import CurrentUser
 from app.db import ReadSession, WriteSession
 from app.engines import registry
 from app.errors import Invalid
-from app.jobs import checkpoints, logs, measurements, queueing, reproduction, service, timeline, transitions
+from app.jobs import checkpoints, held_out, logs, measurements, queueing, reproduction, service, timeline, transitions
 from app.web import plan, seeds, tree, words
 from app.web.pages import (
     Filters,
@@ -146,6 +146,7 @@ def show_job(request: Request, _: CurrentUser, session: ReadSession, store: Blob
         report=report,
         plots=[plotted(one) for one in measurements.plots(session, store, job_id, report)] if report else (),
         tests=measurements.of_training(session, store, job_id) if job.kind == "train" else (),
+        testable=job.kind == "train" and engine is not None and held_out.measuring(engine) is not None,
         frozen=frozen(session, job),
         relaxed=measurements.relaxed(session, store, service.get(session, job_id)),
         checkpoints=checkpoints.listed(session, job_id),

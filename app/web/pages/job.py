@@ -119,6 +119,8 @@ class JobOverviewPage(JobFrame):
     """The parity plots of its models."""
     tests: Sequence[Measured]
     """What was measured of a training's checkpoints, newest first."""
+    testable: bool
+    """Whether it is a training whose checkpoints can be tested on data."""
     frozen: Sequence[Event]
     """What was told of each frozen model that the newest execution has made."""
     relaxed: RelaxReport | None

@@ -483,6 +483,7 @@ EXAMPLES: dict[type[Page], Page] = {
         report=REPORT,
         plots=[plotted(PLOTS)],
         tests=[MEASURED],
+        testable=True,
         frozen=[FROZEN],
         relaxed=RELAXED,
         checkpoints=[CHECKPOINT],
