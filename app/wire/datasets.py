@@ -101,6 +101,9 @@ class TokenizerSummary(View):
         default={}, description="The special token that is bos_token, eos_token, pad_token, …"
     )
     has_chat_template: bool
+    marks_answers: bool = Field(
+        default=True, description="Whether its conversations can be like ChatML: by that the answers in them are found."
+    )
     digest: str = Field(description="SHA-256 over vocabulary, rules and chat template: equal ones encode alike.")
 
 

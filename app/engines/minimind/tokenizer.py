@@ -17,6 +17,11 @@ TEMPLATE = (
 """ChatML: for tokenizers that bring no template of their own."""
 
 
+def marks_answers(template: str | None) -> bool:
+    """Return whether a chat template can write what answers are found by: they stand between BOS and EOS, as in ChatML."""
+    return all(mark in (template or TEMPLATE) for mark in (BOS, EOS))
+
+
 def digest(text: str, template: str | None) -> str:
     """Return SHA-256 over what decides the tokens of a text and of a conversation, whatever the layout of the file.
 

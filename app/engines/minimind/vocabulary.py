@@ -68,7 +68,11 @@ def _settle_base(draft: Draft) -> None:
     assert draft.base is not None
     _put_digest(draft, found["digest"], f"the tokenizer of {draft.base.name}")
     _fit_vocabulary(draft, found["vocab_size"], f"the tokenizer of {draft.base.name}")
-    _check_template(draft, has_template=bool(found["has_chat_template"]), what=f"the tokenizer of {draft.base.name}")
+    name = f"the tokenizer of {draft.base.name}"
+    # Bases that were looked into before this was asked do not say; the trainer does.
+    _check_template(
+        draft, has_template=bool(found["has_chat_template"]), marks=bool(found.get("marks_answers", True)), what=name
+    )
 
 
 def _settle_dataset(draft: Draft, ref: DatasetRef, datasets: Mapping[str, DatasetFacts]) -> None:
@@ -85,7 +89,8 @@ def _settle_dataset(draft: Draft, ref: DatasetRef, datasets: Mapping[str, Datase
         draft.put(_SOURCE, pinned, "derived", source=digests([text], datasets), note=note)
     _put_digest(draft, facts.tokenizer.digest, f"the tokenizer of {name}")
     _fit_vocabulary(draft, facts.tokenizer.vocab_size, name)
-    _check_template(draft, has_template=_can_converse(facts.tokenizer), what=name)
+    can_converse = _can_converse(facts.tokenizer)
+    _check_template(draft, has_template=can_converse, marks=facts.tokenizer.marks_answers, what=name)
 
 
 def _put_digest(draft: Draft, digest: str | None, note: str) -> None:
@@ -116,9 +121,17 @@ def _can_converse(tokenizer: TokenizerSummary) -> bool:
     return tokenizer.has_chat_template or all(token in tokenizer.special_tokens for token in (BOS, EOS))
 
 
-def _check_template(draft: Draft, *, has_template: bool, what: str) -> None:
-    if draft.get("stage") == "sft" and not has_template:
+def _check_template(draft: Draft, *, has_template: bool, marks: bool, what: str) -> None:
+    if draft.get("stage") != "sft":
+        return
+    if not has_template:
         message = f"has no chat template, nor the tokens {BOS} and {EOS}: conversations cannot be written with {what}"
         draft.refuse(
             "no-chat-template", _SOURCE, message, "Add tokenizer_config.json, with its chat_template, as well."
         )
+    elif not marks:
+        message = (
+            f"has a chat template without {BOS} and {EOS}: answers are found between them, and none would be in {what}"
+        )
+        hint = "Give its tokenizer_config.json a chat_template that writes conversations as ChatML does."
+        draft.refuse("foreign-chat-template", _SOURCE, message, hint)

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.engines.minimind.keys import MODEL_DEFAULTS
 from app.engines.minimind.model import completed
+from app.engines.minimind.tokenizer import marks_answers
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from worker.engines.base import RefusedFile
 from worker.engines.minimind import model, names, weights
@@ -76,7 +77,12 @@ def _tokenizer(found: Weights) -> Json:
     own = found.tokenizer
     if own is None:
         return None
-    return {"digest": own.digest, "vocab_size": own.size, "has_chat_template": own.can_converse}
+    return {
+        "digest": own.digest,
+        "vocab_size": own.size,
+        "has_chat_template": own.can_converse,
+        "marks_answers": marks_answers(own.template),
+    }
 
 
 def _describe(section: Mapping[str, Json]) -> str:

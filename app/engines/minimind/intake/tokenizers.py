@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.engines.intake.report import Report, refuse
-from app.engines.minimind.tokenizer import BOS, EOS, PAD, digest
+from app.engines.minimind.tokenizer import BOS, EOS, PAD, digest, marks_answers
 from app.wire.datasets import DatasetSummary, TokenizerSummary
 
 Json = Any
@@ -91,6 +91,7 @@ def _checked(text: str, document: Json, config: Mapping[str, Json], report: Repo
         special_tokens={token.content: number for number, token in sorted(added.items()) if token.special},
         roles=roles,
         has_chat_template=template is not None,
+        marks_answers=marks_answers(template),
         digest=digest(text, template),
     )
 

@@ -111,7 +111,8 @@ def test_every_form_is_recognised_as_the_model_it_is(made, kind):
         else {key: wanted[key] for key in wanted if "expert" not in key and "moe_" not in key}
     )
     assert {key: packed.branches[0].model[key] for key in used} == used
-    assert packed.branches[0].model["tokenizer"] == {"digest": own.digest, "vocab_size": 300, "has_chat_template": True}
+    told = {"digest": own.digest, "vocab_size": 300, "has_chat_template": True, "marks_answers": True}
+    assert packed.branches[0].model["tokenizer"] == told
     assert packed.parameters == sum(tensor.numel() for tensor in {id(t): t for t in _own(tensors, section)}.values())
     if kind == "llama":
         return  # four heads: the file alone does not tell

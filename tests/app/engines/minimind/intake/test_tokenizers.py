@@ -3,6 +3,7 @@ import json
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from app.engines.minimind.tokenizer import TEMPLATE as CHATML
 from tests.app.datasets.making import tar_of
 
 pytestmark = pytest.mark.usefixtures("unconfined")
@@ -57,6 +58,12 @@ def test_its_digest_says_how_it_encodes_not_how_the_file_looks(pack, upload):
 def test_a_template_in_a_file_of_its_own_counts(pack, upload):
     found = pack(upload(tokenizer__json=trained(), chat_template__jinja=TEMPLATE)).summary.tokenizer
     assert found.has_chat_template
+
+
+@pytest.mark.parametrize(("template", "marks"), [(CHATML, True), (TEMPLATE, False)])
+def test_it_is_said_whether_answers_are_found_in_what_a_template_writes(pack, upload, template, marks):
+    found = pack(upload(tokenizer__json=trained(), chat_template__jinja=template)).summary.tokenizer
+    assert found.marks_answers is marks
 
 
 def test_truncation_of_every_text_is_taken_out_and_said(pack):
