@@ -39,7 +39,7 @@ def register(session: Session, store: BlobStore, attempt: AttemptIdentity, sent:
     row.media_type, row.blob_sha256, row.blob = sent.media_type, blob.sha256, blob
     touch(session, attempt.job_id)
     data = {"name": sent.name, "size": sent.size, "sha256": sent.sha256}
-    tell(session, attempt.job_id, "file", f"{sent.name}, {sent.size / 1e6:.1f} MB", attempt=attempt.number, data=data)
+    tell(session, attempt.job_id, "file", f"{sent.name}, {sent.size:,} bytes", attempt=attempt.number, data=data)
     session.flush()
     return blobs.release(session, before)
 

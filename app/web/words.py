@@ -127,13 +127,14 @@ def _deviating(key: str) -> tuple[str, str]:
 
 
 def panels(engine: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return title and unit by panel, for these metrics and all known ones: one may appear while a page is open.
+    """Return title, unit and scale by panel, for these metrics and all known ones: one may appear while a page is open.
 
     In the order in which the panels belong.
     """
     described = _known(engine)
     described |= {panel: described.get(panel) or _unknown(key) for key in keys for panel in [panel_of(key)]}
-    return {panel: {"title": known.title, "unit": known.unit} for panel, known in described.items()}
+    shown = {"title", "unit", "scale"}
+    return {panel: known.model_dump(include=shown) for panel, known in described.items()}
 
 
 def _unknown(key: str) -> MetricWords:

@@ -13,6 +13,9 @@ class MetricWords(View):
     title: str
     unit: str = ""
     short: str = Field(default="", description="What it is called in a narrow column, where that is something else.")
+    scale: Literal["log", "linear"] = Field(
+        default="log", description="How its chart begins: losses fall over decades."
+    )
 
 
 class MetricSeries(View):

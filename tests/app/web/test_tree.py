@@ -67,6 +67,8 @@ def test_metrics_are_named_with_their_units() -> None:
     assert words.describe("deepmd", "val/rmse_f/H2O") == words.MetricWords(title="Force RMSE", unit="eV/Å", short="F")
     titles = {key: words.column_title("deepmd", key) for key in ("val/rmse_f", "val/rmse_f/H2O", "relax/fmax/ice.2")}
     assert list(titles.values()) == ["F val", "F val H2O", "F max ice.2"]
+    scales = {name: known["scale"] for name, known in words.panels("deepmd", ()).items()}
+    assert (scales["energy_per_atom"], scales["fmax"]) == ("linear", "log"), "no energy below zero has a logarithm"
     assert panel_of("perf/step_s") == "perf/step_s"
     assert panel_of("train/rmse_e/H2O") == "rmse_e"
     assert words.describe("deepmd", "train/novel").title == "novel"

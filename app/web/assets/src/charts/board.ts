@@ -156,9 +156,9 @@ export abstract class Board<Data> {
     return { logY: this.logs[name] ?? this.isLogByDefault(name), logX: this.logX, smoothing: this.smoothing };
   }
 
-  /** Losses fall over decades; timings and deviations do not. */
+  /** Losses fall over decades; timings, deviations and what its engine says, such as energies below zero, do not. */
   private isLogByDefault(name: string): boolean {
-    return !name.startsWith("perf/") && !name.startsWith("devi/");
+    return this.wordsFor(name).scale !== "linear" && !name.startsWith("perf/") && !name.startsWith("devi/");
   }
 
   private setLog(name: string, on: boolean): void {

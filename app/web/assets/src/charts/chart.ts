@@ -21,6 +21,8 @@ export interface Listener {
 export interface Words {
   title: string;
   unit: string;
+  /** How the chart begins; without it, logarithmic. */
+  scale?: "log" | "linear";
 }
 
 const HEIGHT = 232;
