@@ -120,7 +120,7 @@ class Shipper:
         """Deliver what is there; return whether more waits already."""
         more = self._ship_metrics()
         more |= self._ship_log()
-        self._read_events()
+        more |= self._read_events()
         more |= self._ship_events()
         self._ship_environment()
         return more
@@ -162,9 +162,9 @@ class Shipper:
         moved, self._log_offset = answer.size > self._log_offset, answer.size
         return moved and self._run.log.stat().st_size > self._log_offset
 
-    def _read_events(self) -> None:
-        """Put the trainer's new events on the timeline; a line without its end is still being written."""
-        lines = _read_from(self._run.events, self._events_offset, LOG_BYTES).split(b"\n")[:-1]
+    def _read_events(self) -> bool:
+        """Put the trainer's new events on the timeline, and return whether there may be more of them in the file."""
+        *lines, rest = self._new_lines()
         for line in lines:
             self._events_offset += len(line) + 1
             try:
@@ -172,6 +172,14 @@ class Shipper:
                 self._timeline.put(str(event["kind"]), str(event["message"]), event.get("data"))
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("%s not an event: %r (%s)", self._label, line[:200], error)
+        return bool(lines and rest)
+
+    def _new_lines(self) -> list[bytes]:
+        """Return new lines of the events, about so many bytes at a time; the last one's end is still to be read, or written."""
+        limit = LOG_BYTES
+        while b"\n" not in (data := _read_from(self._run.events, self._events_offset, limit)) and len(data) == limit:
+            limit *= 2  # one event is longer than that
+        return data.split(b"\n")
 
     def _ship_events(self) -> bool:
         events = self._timeline.first()

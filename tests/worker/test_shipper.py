@@ -183,6 +183,19 @@ def test_a_line_that_is_still_being_written_waits(shipper: Shipper, run: RunDir,
     assert server.events == [(5, "one"), (6, "two")]
 
 
+def test_all_events_arrive_before_the_thread_ends_many_and_large_ones(
+    shipper: Shipper, run: RunDir, server: Server
+) -> None:
+    sizes = [600_000, *[2_000] * 299]
+    lines = [json.dumps({"kind": "note", "message": str(n), "data": {"x": "y" * size}}) for n, size in enumerate(sizes)]
+    run.events.write_text("".join(f"{line}\n" for line in lines))
+    delivery = Delivery("shipping", shipper.ship, Fate(Shutdown()))
+    delivery.finish()
+    delivery.start()
+    assert delivery.wait(20)
+    assert [message for _, message in server.events] == [str(number) for number in range(300)]
+
+
 def test_a_refused_batch_is_said_aloud_and_does_not_block(shipper: Shipper, run: RunDir, server: Server) -> None:
     spool(run, 0)
     server.refuse = "metrics"
