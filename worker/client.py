@@ -260,7 +260,7 @@ def get_blob(api: Api, sha256: str, offset: int) -> Iterator[tuple[int, Iterator
                 response.read()
             _check(api, response)
             yield offset if response.status_code == 206 else 0, response.iter_raw(CHUNK_BYTES)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Unreachable(_describe(error)) from error
 
 
@@ -351,7 +351,7 @@ def _send(
                 timeout=_TIMEOUT if timeout is None else timeout,
             )  # fmt: skip
             return response if response.status_code in answers else _check(api, response)
-        except (Unreachable, httpx.TransportError) as error:
+        except (Unreachable, httpx.RequestError) as error:
             repeatable = idempotent or isinstance(error, httpx.ConnectError)
             if left <= 0 or not repeatable or api.hurry.wait(_pause(left, tries or api.tries)):
                 raise (error if isinstance(error, Unreachable) else Unreachable(_describe(error))) from error

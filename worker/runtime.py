@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 TRAINER = "worker.trainer:main"
 """What the forkserver runs in a fork, with the run directory as its argument."""
 
+_SENT_AWAY = frozenset({"unauthorized", "forbidden", "protocol-mismatch"})
+"""What a server says that does not want this worker."""
+
 
 class Runtime:
     """A worker process. Made once; every task thread uses it."""
@@ -157,9 +160,11 @@ class Runtime:
             try:
                 self._say_present()
             except client.Rejection as error:
-                log.critical("the API at %s sends this worker away: %s", self.settings.api_url, error)
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
+                if error.code in _SENT_AWAY:
+                    log.critical("the API at %s sends this worker away: %s", self.settings.api_url, error)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return
+                self._note_silence(error)  # a proxy's page: nobody of ours has said anything
             if self.shutdown.requested.wait(self._presence_s):
                 return
 
@@ -175,15 +180,18 @@ class Runtime:
         except client.UnknownWorker:
             self.introduce()
         except client.Unreachable as error:
-            if not self._silent:
-                log.warning("the API at %s does not answer: %s", self.settings.api_url, error)
-            self._silent = True
+            self._note_silence(error)
         else:
             self._silent = False
             if answer.drain != self.draining:
                 self.draining = answer.drain
                 log.info("draining: no more work is taken" if answer.drain else "taking work again")
                 self.on_drain(answer.drain)
+
+    def _note_silence(self, error: Exception) -> None:
+        if not self._silent:
+            log.warning("the API at %s does not answer: %s", self.settings.api_url, error)
+        self._silent = True
 
     def _hello(self) -> Hello:
         return Hello(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.wire.worker import ClaimRequest, End, Hello
+from app.wire.worker import ClaimRequest, End, Heartbeat, Hello
 from tests.worker.wire import Answer, Request, Wire, problem, serving
 from worker import client
 
@@ -103,6 +103,12 @@ def test_an_answer_of_something_that_is_no_cairn_is_named(wire: Wire) -> None:
     wire.answer = lambda _: Answer(200, b"<html>welcome</html>")
     with wire.api(None) as api, pytest.raises(client.Refused, match="did not answer with a Claim"):
         client.claim(api, CLAIM)
+
+
+def test_an_answer_that_cannot_be_decoded_is_one_that_did_not_come(wire: Wire) -> None:
+    wire.answer = lambda _: Answer(200, b"no gzip", {"Content-Encoding": "gzip"})
+    with wire.api() as api, pytest.raises(client.Unreachable):
+        client.heartbeat(api, Heartbeat(phase="training", step=1), 5.0)
 
 
 def test_a_missing_blob_is_no_error(wire: Wire) -> None:
