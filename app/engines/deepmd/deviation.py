@@ -118,8 +118,8 @@ def _settle_models(draft: Draft, models: Mapping[str, Sequence[Model]]) -> list[
 
 def _type_map(draft: Draft, one: Named) -> list[str] | None:
     """Return the type map of a model; None when it is not one model with energies and forces."""
-    if len(model_refs.sections(one.model)) > 1:
-        message = f"names {one.name}, which holds several models, one per task"
+    if list(model_refs.sections(one.model)) != [""]:
+        message = f"names {one.name}, which has a model for each of its tasks"
         draft.refuse("multi-task-model", ("models", one.index), message, "Name models of single-task trainings.")
         return None
     section = model_refs.energy_section(draft, one, None)

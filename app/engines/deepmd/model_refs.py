@@ -99,7 +99,7 @@ def head_section(draft: Draft, one: Named, head: str | None) -> Mapping[str, Jso
         return heads[""]
     there_are = ", ".join(heads)
     if head is None:
-        message = f"names {one.name}, which holds several models, one per task: {there_are}"
+        message = f"names {one.name}, which has a model for each of its tasks: {there_are}"
         draft.refuse("missing-head", ("models", one.index), message, "Say which with `head`.")
     elif head not in heads:
         message = f"is {head!r}, which is no task of {one.name}"
@@ -108,21 +108,15 @@ def head_section(draft: Draft, one: Named, head: str | None) -> Mapping[str, Jso
 
 
 def sections(model: Model) -> dict[str, Mapping[str, Json]]:
-    """Return the model section of every task, type map included; the name of a single one is empty."""
+    """Return the model section of every task, type map included; the name of one that is no task is empty."""
     if model.facts is not None:
-        return {branch.name: {**branch.model, "type_map": branch.type_map} for branch in _branches(model)}
+        return {branch.name: {**branch.model, "type_map": branch.type_map} for branch in model.facts.branches}
     assert model.config is not None, f"nothing is known of {model.name}"
     section: Mapping[str, Json] = model.config["model"]
     if "model_dict" not in section:
         return {"": section}
     shared = section.get("shared_dict") or {}
     return {name: _unshared(task, shared) for name, task in section["model_dict"].items()}
-
-
-def _branches(model: Model) -> Sequence[Any]:
-    assert model.facts is not None
-    found = model.facts.branches
-    return [found[0].model_copy(update={"name": ""})] if len(found) == 1 else found
 
 
 def _unshared(task: Mapping[str, Json], shared: Mapping[str, Json]) -> Mapping[str, Json]:

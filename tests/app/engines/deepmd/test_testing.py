@@ -6,7 +6,7 @@ import pytest
 
 from app.engines.base import DatasetFacts, EngineResolution, Model
 from app.engines.deepmd.testing import ModelTest
-from tests.app.engines.deepmd.named_models import DATA, TASKS, codes, system, trained
+from tests.app.engines.deepmd.named_models import DATA, TASKS, branch, codes, system, trained, uploaded
 
 KIND = ModelTest()
 BARE = DatasetFacts("bare", 1, "b" * 64, (system("md", 3, "Cu").model_copy(update={"labels": ["dipole"]}),), ("Cu",))
@@ -54,7 +54,10 @@ def test_a_model_of_several_tasks_needs_its_head() -> None:
     assert resolve(tasks, head="metal").problems == []
     missing = resolve(tasks)
     assert codes(missing) == {"/models/0": "missing-head"}
-    assert missing.problems[0].message.endswith("one per task: metal, dipoles")
+    assert missing.problems[0].message.endswith("which has a model for each of its tasks: metal, dipoles")
+    one_task = uploaded(branch("metal"))
+    assert codes(resolve(one_task)) == {"/models/0": "missing-head"}, "its file has the task's name all the same"
+    assert resolve(one_task, head="metal").problems == []
     assert codes(resolve(tasks, head="gas")) == {"/head": "no-such-head"}
     assert codes(resolve(trained(1), head="metal")) == {"/head": "no-such-head"}
     assert codes(resolve(tasks, head="dipoles")) == {"/models/0": "not-an-energy-model"}
