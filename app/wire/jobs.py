@@ -386,7 +386,8 @@ class CheckpointFile(View):
 
     name: str
     role: Literal["checkpoint", "state", "export"] = Field(
-        description="checkpoint: the engine's own file, which a training goes on from. export: its weights for other programs."
+        description="checkpoint: the engine's own file, which a training goes on from. export: its weights for other programs. "
+        "state: what beside it, or in a job that trains nothing alone, is needed to go on."
     )
     sha256: Sha256
     md5: Md5
@@ -404,7 +405,8 @@ class CheckpointView(View):
     files: list[CheckpointFile]
     metrics: dict[str, float | None] = {}
     fingerprint: str | None = Field(
-        default=None, description="SHA-256 over every tensor's name, dtype, shape and bytes."
+        default=None,
+        description="SHA-256 over every tensor's name, dtype, shape and bytes; of a job that trains nothing over its state.",
     )
     kept: list[str] = Field(
         default=[], description="Why retention keeps it: `newest`, `best val/rmse_f`, `every 1000`, `base water@3`."

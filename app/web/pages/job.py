@@ -1,7 +1,7 @@
 """The pages of one job: overview, configuration, transfer, log, history. They share their head."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from app.engines import registry
@@ -29,6 +29,14 @@ RETRY_ANYWAY = Control(
     "Queued again.",
     {"force": True},
 )
+
+
+ANEW = {
+    "pause": "It frees its place and waits until it is resumed; then it begins again",
+    "resume": "It is queued, and begins again",
+    "retry": "It is queued again, and begins anew",
+}
+"""What controls of a job mean that has nothing to go on from."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +77,18 @@ class JobFrame(Page):
         """Return what can be asked of the job in its state."""
         match self.job.state:
             case "checking" | "queued" | "running":
-                return [PAUSE]
+                return [self._meant(PAUSE)]
             case "paused":
-                return [RESUME]
+                return [self._meant(RESUME)]
             case "failed" | "cancelled":
                 hopeless = self.job.cause is not None and self.job.cause.failure in ("configuration", "data")
-                return [RETRY_ANYWAY if hopeless else RETRY]
+                return [RETRY_ANYWAY if hopeless else self._meant(RETRY)]
             case _:
                 return []
+
+    def _meant(self, control: Control) -> Control:
+        """Return a control with what it means for this job."""
+        return control if self.can_go_on else replace(control, title=ANEW[control.path])
 
     @property
     def can_extend(self) -> bool:

@@ -75,6 +75,22 @@ def test_files_become_a_dataset_and_the_report_is_printed(
     assert (job["determinism"], job["progress"]["total_steps"]) == ("strict", 17)
 
 
+def test_it_is_said_up_to_where_it_is_saved_and_that_it_makes_no_model(
+    cairn: Cairn,
+    worker: SimulatedWorker,
+    model: str,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "near.xyz").write_text(PAIR.format(distance=2.4))
+    job = cairn("relax", model, tmp_path / "near.xyz", "--detach", "--json").json["id"]
+    attempt = worker.claim(job)
+    attempt.checkpoint(1009)
+    assert "saved up to frame 1,009 (" in " ".join(cairn("show", job).out.split())
+    done = cairn("download", job)
+    assert (done.code, f"cairn download {job} files" in done.err) == (1, True)
+    attempt.end("failed", 1010, failure="data")
+
+
 def test_an_overlap_is_refused_with_its_pair(cairn: Cairn, model: str, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "odd.xyz").write_text(PAIR.format(distance=0.9))
     done = cairn("relax", model, tmp_path / "odd.xyz")

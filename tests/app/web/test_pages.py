@@ -787,6 +787,14 @@ def test_a_job_that_trains_nothing_has_its_own_words_and_metrics() -> None:
         assert shown in html
     for hidden in ("Root seed", "lcurve.out", "Checkpoint, then stop"):
         assert hidden not in html
+    assert "then it begins again" in html
+    goes_on = rendered(dataclasses.replace(page, job=job.model_copy(update={"kind": "relax"})))
+    for shown in (
+        "It writes a checkpoint",
+        "Checkpoint, then stop",
+        'id="checkpoints" aria-label="Checkpoints" hidden',
+    ):
+        assert shown in goes_on
 
 
 def test_a_relaxation_shows_where_structures_went_and_what_repeats() -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -44,8 +44,8 @@ class State(Message):
 class Kept:
     """What an execution finds of those before it."""
 
-    frames: Mapping[int, list[Frame]] = field(default_factory=dict)
-    """By run."""
+    frames: dict[int, list[Frame]] = field(default_factory=dict)
+    """By run; each is taken from here when its turn comes."""
     ended: int = 0
     """Runs that had ended, the first ones."""
 

@@ -139,7 +139,7 @@ class Relaxation:
     def _first(self) -> Iterator[Row]:
         """Do all runs: these count. Those that had ended when the checkpoint was written are taken from it."""
         for number, run in enumerate(self._work.runs):
-            frames = self._kept.frames.get(number, [])
+            frames = self._kept.frames.pop(number, [])
             if number < self._kept.ended:
                 self._context.heed_stop()
                 self._ends.add(run, self._spec.models[run.model].name, frames)
