@@ -8,8 +8,9 @@ DEV := $(VENV)/.dev-installed
 NODE := $(VENV)/.node-found
 ARGS ?=
 
-# One test process per core, but never more than four: each may start a trainer of its own.
-WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
+# One test process more than cores, since a fifth of the time each waits for services and browsers; but never more than
+# four: each may start a trainer of its own.
+WORKERS := $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 3 ] && n=3; echo $$((n + 1)))
 
 .PHONY: demo demo-minimind up test test-long test-faults lint format assets bench clean distclean
 .DEFAULT_GOAL := help
