@@ -1,12 +1,12 @@
 """What of a structure's distances does not occur in the data that a model was trained on: said before a job is queued."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.engines.base import DatasetFacts, Model
 from app.engines.deepmd import tasks
-from app.wire.datasets import DatasetRef, Distances
+from app.wire.datasets import DatasetRef, Distances, SystemSummary
 from app.wire.relaxing import Finding
 
 TOLERANCE_A = 0.001
@@ -17,6 +17,8 @@ TOLERANCE_A = 0.001
 class Familiar:
     """The distances in the data of a training, as far as its frames were looked at."""
 
+    elements: frozenset[str]
+    """Of all frames; the distances are those of frames that were looked at."""
     cutoff: float
     looked_at: int
     frames: int
@@ -35,15 +37,15 @@ def of_model(model: Model, head: str | None) -> Familiar | None:
         return None
     refs = {text: DatasetRef.parse(text) for text in _systems(model.config, head)}
     found: dict[tuple[str, int, str], Distances] = {}
-    frames = 0
+    systems: list[SystemSummary] = []
     for text, ref in refs.items():
         facts = model.data.get(text)
         if facts is None or ref is None or not facts.distances:
             return None
-        frames += sum(one.frames for one in facts.systems if ref.system in (None, one.name))
+        systems += [one for one in facts.systems if ref.system in (None, one.name)]
         for system, part in _chosen(facts, ref):
             found[facts.name, facts.version, system] = part
-    return _together(found.values(), frames) if found else None
+    return _together(list(found.values()), systems) if found else None
 
 
 def _systems(config: Mapping[str, Any], head: str | None) -> Sequence[str]:
@@ -61,10 +63,9 @@ def _chosen(facts: DatasetFacts, ref: DatasetRef) -> Iterator[tuple[str, Distanc
             yield system, part
 
 
-def _together(parts: Iterable[Distances], frames: int) -> Familiar:
+def _together(parts: Sequence[Distances], systems: Sequence[SystemSummary]) -> Familiar:
     nearest: dict[str, float] = {}
     farthest: dict[str, float | None] = {}
-    parts = list(parts)
     for part in parts:
         for pair, distance in part.nearest.items():
             nearest[pair] = min(distance, nearest.get(pair, distance))
@@ -72,19 +73,26 @@ def _together(parts: Iterable[Distances], frames: int) -> Familiar:
             known = farthest.get(element, far)
             farthest[element] = None if known is None or far is None else max(known, far)
     looked_at = sum(part.frames for part in parts)
-    return Familiar(min(part.cutoff for part in parts), looked_at, max(frames, looked_at), nearest, farthest)
+    return Familiar(
+        elements=frozenset(element for one in systems for element in one.elements),
+        cutoff=min(part.cutoff for part in parts),
+        looked_at=looked_at,
+        frames=max(looked_at, sum(one.frames for one in systems)),
+        nearest=nearest,
+        farthest=farthest,
+    )
 
 
 def findings(structure: Distances, known: Familiar, model: str) -> Iterator[Finding]:
     """Yield what of a structure is nearer, or farther, than anything in the data of a model of this name."""
     data = f"the data that {model} was trained on"
-    strange = set(structure.farthest) - set(known.farthest)
-    for element in sorted(strange):
+    unseen = set(structure.farthest) - set(known.farthest)
+    for element in sorted(unseen - known.elements):
         message = f"{element} is in no frame of {data}"
         yield Finding(code="untrained-element", message=message, refused=False, elements=[element])
     for pair, distance in sorted(structure.nearest.items(), key=lambda item: item[1]):
         limit = known.nearest.get(pair, known.cutoff)
-        if distance < limit - TOLERANCE_A and not strange & set(pair.split("-")):
+        if distance < limit - TOLERANCE_A and not unseen & set(pair.split("-")):
             than = f"nearer than any {pair} pair of {data} {known.limit(limit)}"
             yield _outside(pair, structure, f"{distance:.3f} Å apart: {than}", distance, limit)
     for element, far in sorted(structure.farthest.items()):

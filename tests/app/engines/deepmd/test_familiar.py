@@ -59,6 +59,12 @@ def test_what_occurs_nowhere_is_told_apart() -> None:
     assert "atom 2 (H) is more than 6 Å from the nearest other atom" in lost.message
 
 
+def test_an_element_that_was_in_no_frame_looked_at_is_not_called_new() -> None:
+    rare = replace(WATER, systems=(system("cold", 10, "O", "H", "Na"),))
+    alone = {"name": "salt", "symbols": ["O", "H", "Na"], "positions": [[0, 0, 0], [0, 0, 0.97], [2, 0, 0]]}
+    assert told(model(BOTH[0], known=rare), structure=alone) == []
+
+
 def test_frames_that_were_not_looked_at_are_owned_up_to() -> None:
     large = replace(WATER, systems=(system("cold", 2000, "O", "H"),))
     near, _ = told(model(BOTH[0], known=large))
