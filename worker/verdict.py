@@ -97,7 +97,7 @@ def _crashed(run: RunDir, exit_code: int, step: int, who: str) -> Cause:
         failure="library",
         message=f"{who} {how} after step {step} without saying why.",
         step=step,
-        hint="The end of its log is below.",
+        hint="The end of its log says where it was.",
         detail=_tail(run),
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from app.cli.api import Api, view
-from app.cli.screen import out, print_json, state, table
+from app.cli.screen import counted, out, print_json, state, table
 from app.cli.working import Wanted, work
 from app.wire.jobs import JobDetail
 from app.wire.measuring import ErrorReport, Errors, Measured, MeasuredPair, ModelErrors, Quantity
@@ -67,7 +67,10 @@ def _print_worst(model: ModelErrors) -> None:
         first = model.worst[0]
         force = f", {first.largest_force_error:.4g} eV/Å at atom {first.atom}" if first.largest_force_error else ""
         where = f"frame {first.frame} of {first.system}{force}"
-        out().print(f"[dim]Worst: {escape(where)}. {len(model.worst)} such frames are in {model.worst_file}.[/]")
+        count = counted(len(model.worst), "frame")
+        out().print(
+            f"[dim]Worst: {escape(where)}. The worst by force and by energy, {count}, are in {model.worst_file}.[/]"
+        )
 
 
 def print_tests(tests: Sequence[Measured]) -> None:

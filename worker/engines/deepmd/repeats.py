@@ -19,7 +19,7 @@ class Again:
     how: str
     """In words."""
     time: int
-    """Which of the repetitions that were asked for it is; those that only compare come with the last."""
+    """Which time it is that all is done, the first one counted."""
     fresh: tuple[str, int] | None = None
     """Form of the models and number of threads, in a process of its own; None: in this one."""
 
@@ -31,18 +31,19 @@ class Again:
 def planned(config: Mapping[str, Any], threads: int) -> list[Again]:
     """Return what a job asks for, in the order in which it is done."""
     repeat, form = config["repeat"], config["form"]
-    found = [Again(f"in the same process, time {number}", number) for number in range(2, repeat)]
+    ways: list[tuple[str, tuple[str, int] | None]]
+    ways = [(f"in the same process, time {number}", None) for number in range(2, repeat)]
     if repeat > 1:
-        found.append(Again("in a fresh process", repeat, (form, threads)))
+        ways.append(("in a fresh process", (form, threads)))
     if "threads" in config["compare"]:
         other = 2 if threads == 1 else 1
         words = f"with {other} thread{'s' if other > 1 else ''} in place of {threads}"
-        found.append(Again(words, repeat, (form, other)))
+        ways.append((words, (form, other)))
     if "form" in config["compare"]:
         other_form = "checkpoint" if form == "frozen" else "frozen"
         words = "from the checkpoint" if form == "frozen" else "from the frozen model (.pth)"
-        found.append(Again(words, repeat, (other_form, threads)))
-    return found
+        ways.append((words, (other_form, threads)))
+    return [Again(how, time, fresh) for time, (how, fresh) in enumerate(ways, 2)]
 
 
 def compared(work: Work, how: str, first: Path, again: Path) -> Repeat:

@@ -17,7 +17,7 @@ from app.engines.deepmd.relaxing import DEFAULTS
 from app.wire.relaxing import RelaxReport
 from tests.worker.engines.deepmd import model_files, models
 from tests.worker.engines.runs import metrics_of
-from worker.engines.deepmd import minima
+from worker.engines.deepmd import minima, repeats
 
 pytestmark = [
     pytest.mark.deepmd,
@@ -161,3 +161,10 @@ def test_structures_are_read_from_the_datasets_that_the_config_names(task, check
     report = RelaxReport.model_validate_json((run.files / "relax.json").read_text())
     assert [one.structure for one in report.runs] == ["dataset:cells@1/b", "cell"]
     assert metrics_of(run)[2]["relax/energy_per_atom/cell"] == report.runs[1].energy_per_atom
+
+
+def test_each_time_has_its_number_whether_it_was_asked_for_or_only_compares():
+    config = {"repeat": 3, "form": "checkpoint", "compare": ["threads", "form"]}
+    assert [(one.time, one.fresh) for one in repeats.planned(config, 1)] == [
+        (2, None), (3, ("checkpoint", 1)), (4, ("checkpoint", 2)), (5, ("frozen", 1)),
+    ]  # fmt: skip
