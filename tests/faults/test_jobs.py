@@ -57,7 +57,8 @@ def test_a_server_that_forgot_its_workers(world: World, worker: WorkerProcess) -
     world.sql("DELETE FROM workers")
     job = world.submit(steps=20)
     world.wait_state(job, "completed")
-    assert worker.log.read_text().count("known to the API") == 2
+    # Twice when the thread that says that it is present and the one that claims notice at the same moment.
+    assert worker.log.read_text().count("known to the API") in {2, 3}
 
 
 def test_a_drained_worker_takes_no_work_until_it_is_wanted_again(world: World, worker: WorkerProcess) -> None:
