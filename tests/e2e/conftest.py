@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, text
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
 
-ON_SQLITE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="session")
+ON_SQLITE = pytest.mark.parametrize("service", ["sqlite"], indirect=True, scope="package")
 """What the server does is tested on PostgreSQL, too, with a simulated worker (tests/app/jobs)."""
 
 
@@ -155,7 +155,7 @@ def stop_service(service: Service) -> None:
         raise
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="package", params=["sqlite", "postgresql"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service over each database, shared by all tests: one process runs them."""
     settings = (
@@ -166,7 +166,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     stop_service(running)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fresh_postgresql_url(postgresql_server: str) -> str:
     """URL of an empty database, not migrated: that is `cairn up`'s own work."""
     name = f"cairn_e2e_{secrets.token_hex(4)}"
@@ -179,7 +179,7 @@ def fresh_postgresql_url(postgresql_server: str) -> str:
     return admin.url.set(database=name).render_as_string(hide_password=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def copper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example's copper data as `deepmd/npy` systems, made by the example's own generator, but fewer frames of each."""
     target = tmp_path_factory.mktemp("copper")
@@ -188,7 +188,7 @@ def copper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dataset(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The reference of that data in the service."""
     archive = tmp_path_factory.mktemp("archive") / "copper.tar.gz"
@@ -198,7 +198,7 @@ def dataset(service: Service, copper: Path, tmp_path_factory: pytest.TempPathFac
     return "dataset:copper"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(service: Service, dataset: str) -> dict[str, Any]:
     """A strict training of 40 steps with checkpoints at 20 and 40."""
     return service.wait(service.submit(tiny_config(), name="first", seed=7, determinism="strict")["id"], "completed")

@@ -14,7 +14,7 @@ from tests.e2e.conftest import ON_SQLITE, Service, tiny_config
 pytestmark = [pytest.mark.deepmd, ON_SQLITE]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def other(service: Service, trained: dict[str, Any]) -> dict[str, Any]:
     """The same from another seed."""
     job = service.submit(tiny_config(), seed=trained["seed"] + 1, determinism="strict")

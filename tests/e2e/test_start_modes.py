@@ -11,7 +11,7 @@ from tests.e2e.conftest import ON_SQLITE, Service
 pytestmark = [pytest.mark.deepmd, ON_SQLITE]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def base(service: Service, trained: dict[str, Any]) -> str:
     done = service.cli("model", "promote", str(trained["id"]), "--name", "copper", "--json")
     model = json.loads(done.stdout)
