@@ -1,8 +1,8 @@
 """All runs of a relaxation job: read from its run directory, done once in this process, in whichever form and threads."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from deepmd.infer.deep_pot import DeepPot
@@ -69,18 +69,22 @@ def planned(spec: RunSpec, found: list[tuple[str, Structure]]) -> list[Run]:
 
 
 def structures(spec: RunSpec, run: RunDir) -> list[tuple[str, Structure]]:
-    """Return every structure with how the config names it."""
-    found = [(text, _of_dataset(text, run)) for text in spec.config["structures"]]
+    """Return every structure with how the config names it. A dataset is read once, however many of it are named."""
+    read = cache(_named)
+    found = [(text, _of_dataset(text, run, read)) for text in spec.config["structures"]]
     inline = [Structure.model_validate(one) for one in spec.config["inline"]]
     return found + [(one.name, one) for one in inline]
 
 
-def _of_dataset(text: str, run: RunDir) -> Structure:
+def _named(path: Path) -> dict[str, Structure]:
+    return {one.name: one for one in Structures.model_validate_json(path.read_bytes()).structures}
+
+
+def _of_dataset(text: str, run: RunDir, read: Callable[[Path], dict[str, Structure]]) -> Structure:
     ref = DatasetRef.parse(text)
     if ref is None or ref.version is None or ref.system is None:
         raise TrainingFailure("data", f"{text!r} is not a resolved reference to a structure.")
-    content = (run.data / f"{ref.name}@{ref.version}" / FILE).read_bytes()
-    named = {one.name: one for one in Structures.model_validate_json(content).structures}
+    named = read(run.data / f"{ref.name}@{ref.version}" / FILE)
     if ref.system not in named:
         raise TrainingFailure("data", f"{text} is not on this worker: the dataset has no such structure.")
     return named[ref.system]

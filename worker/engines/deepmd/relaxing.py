@@ -25,6 +25,8 @@ from worker.engines.deepmd.trajectories import Frame, Trajectory
 from worker.failures import TrainingFailure
 from worker.rundir import RunDir, RunSpec
 
+MOST_WARNED = 100
+"""Findings at most that are events of their own: a thousand structures of one kind have a thousand times the same."""
 NAMED = 24
 """Runs at most that have curves of their own."""
 
@@ -44,6 +46,7 @@ class Relaxation:
         opening.repeatably()
         self._work = Work(self._run, spec, [self._opened(number) for number in range(len(spec.models))])
         context.phase("data")
+        self._warned = 0
         self._checked = self._check()
         self._place = self._run.root / "relaxations"
         shutil.rmtree(self._place, ignore_errors=True)
@@ -108,6 +111,9 @@ class Relaxation:
         """Look at every structure before the first step. Raises TrainingFailure where that is wanted, with all findings."""
         found = relaxations.structures(self._spec, self._run)
         checked = [self._checked_one(source, structure) for source, structure in found]
+        if self._warned > MOST_WARNED:
+            message = f"{self._warned - MOST_WARNED} more such findings are in {REPORT} when it is written."
+            self._context.event("warning", message, {})
         refused = [(one.name, each) for one in checked for each in one.findings if self._refuses(each)]
         if refused:
             words = [f"{name}: {each.message}" for name, each in refused]
@@ -132,7 +138,9 @@ class Relaxation:
 
     def _warn(self, source: str, finding: Finding) -> None:
         """Say what only the model could tell; the rest was said when the job was submitted."""
-        self._context.event("warning", f"{source}: {finding.message}.", finding.model_dump(exclude_none=True))
+        self._warned += 1
+        if self._warned <= MOST_WARNED:
+            self._context.event("warning", f"{source}: {finding.message}.", finding.model_dump(exclude_none=True))
 
     # --- the runs -----------------------------------------------------------------------------------------------------
 

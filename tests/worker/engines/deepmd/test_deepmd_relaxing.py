@@ -16,7 +16,7 @@ from deepmd.calculator import DP
 from app.engines.deepmd.relaxing import DEFAULTS
 from app.wire.relaxing import RelaxReport
 from tests.worker.engines.deepmd import model_files, models
-from tests.worker.engines.runs import metrics_of
+from tests.worker.engines.runs import events_of, metrics_of
 from worker.engines.deepmd import minima, repeats
 
 pytestmark = [
@@ -151,16 +151,22 @@ def test_a_job_can_be_cancelled_between_frames(task, checkpoints):
     assert (result.outcome, list(run.files.iterdir())) == ("stopped", [])
 
 
-def test_structures_are_read_from_the_datasets_that_the_config_names(task, checkpoints, data_root):
+def test_structures_are_read_from_the_datasets_that_the_config_names(task, checkpoints, data_root, monkeypatch):
+    monkeypatch.setattr("worker.engines.deepmd.relaxing.MOST_WARNED", 1)
     folder = data_root / "cells@1"
     folder.mkdir()
     (folder / "structures.json").write_text(json.dumps({"structures": [copper(name="a"), copper(name="b")]}))
-    config = {**DEFAULTS, "structures": ["dataset:cells@1/b"], "inline": [copper()], "max_steps": 0}
+    far = {"name": "far", "symbols": ["Cu", "Cu"], "positions": [[0, 0, 0], [0, 0, 30]]}
+    config = {**DEFAULTS, "structures": ["dataset:cells@1/b"], "inline": [copper(), far], "max_steps": 0}
     result, run = task("relax", checkpoints[:1], 0, config=config)
     assert result.outcome == "completed", result
     report = RelaxReport.model_validate_json((run.files / "relax.json").read_text())
-    assert [one.structure for one in report.runs] == ["dataset:cells@1/b", "cell"]
+    assert [one.structure for one in report.runs] == ["dataset:cells@1/b", "cell", "far"]
     assert metrics_of(run)[2]["relax/energy_per_atom/cell"] == report.runs[1].energy_per_atom
+    first, more = [one["message"] for one in events_of(run, "warning")]
+    assert "atom 0 (Cu) has no other atom" in first
+    assert more == "1 more such findings are in relax.json when it is written."
+    assert [len(one.findings) for one in report.structures] == [0, 0, 2]
 
 
 def test_each_time_has_its_number_whether_it_was_asked_for_or_only_compares():
