@@ -107,6 +107,8 @@ def quantity(value: float | None, unit: str = "") -> str:
         return "non-finite"
     if factor := _milli(unit):
         return f"{value * factor:.4g}{_shown(unit)}"
+    if value.is_integer() and abs(value) < 1e6:  # a count
+        return f"{value:.0f}{_shown(unit)}"
     return f"{value:.3g}{_shown(unit)}"
 
 

@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+from app.cli import screen
 from app.cli.relaxation import Optimizer
 from app.wire.relaxing import CheckedStructure, Finding, Minimum, RelaxedRun, RelaxReport, Repeat
 from tests.app.cli.conftest import Cairn, Server
@@ -101,6 +102,12 @@ def test_an_overlap_is_refused_with_its_pair(cairn: Cairn, model: str, tmp_path:
 def test_a_file_that_is_not_there_is_named(cairn: Cairn, tmp_path: Path) -> None:
     done = cairn("relax", "job:1", tmp_path / "no.xyz")
     assert (done.code, "no.xyz" in done.err) == (2, True)
+
+
+def test_a_count_is_written_out() -> None:
+    """The thousandth of a thousand runs was run 1e+03."""
+    shown = [screen.quantity(value, unit) for value, unit in ((1000.0, ""), (1.21e-5, ""), (0.0197, "eV/Å"))]
+    assert shown == ["1000", "1.21e-05", "19.7 meV/Å"]
 
 
 def test_every_command_can_be_asked_for_help(cairn: Cairn) -> None:
