@@ -19,6 +19,7 @@ from app.wire.jobs import JobDetail
 from app.wire.relaxing import Minimum, RelaxedRun, RelaxReport, Repeat
 
 FILE = "relax.json"
+MOST_FINDINGS = 50
 
 
 def relax(wanted: Wanted, structures: Sequence[str], *, detach: bool, as_json: bool) -> None:
@@ -83,9 +84,11 @@ def print_report(report: RelaxReport) -> None:
     for run in report.runs:
         rows.add_row(escape(run.name), _outcome(run), str(run.steps), *_numbers(run))
     out().print(rows)
-    for structure in report.structures:
-        for finding in structure.findings:
-            out().print(f"[yellow bold]{escape(structure.name)}[/] {escape(finding.message)}")
+    found = [(structure.name, each.message) for structure in report.structures for each in structure.findings]
+    for name, message in found[:MOST_FINDINGS]:
+        out().print(f"[yellow bold]{escape(name)}[/] {escape(message)}")
+    if more := found[MOST_FINDINGS:]:
+        out().print(f"{counted(len(more), 'more such finding')} in {FILE}.")
     if len(report.runs) > 1 and report.minima:
         _print_minima(report.minima)
     for repeat in report.repeats:

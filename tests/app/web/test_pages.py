@@ -805,6 +805,18 @@ def test_a_relaxation_shows_where_structures_went_and_what_repeats() -> None:
     assert 'id="structure-view"' in html
 
 
+def test_a_thousand_odd_structures_do_not_bury_the_page() -> None:
+    page = EXAMPLES[JobOverviewPage]
+    assert isinstance(page, JobOverviewPage)
+    odd = next(one for one in RELAXED.structures if one.findings)
+    runs = [f"run.{number}" for number in range(1000)]
+    lowest = Minimum(model="job:1@200", formula="Cu", rank=1, energy=-3.0, above=0.0, runs=runs)
+    many = RELAXED.model_copy(update={"structures": [odd] * 1000, "runs": RELAXED.runs * 2, "minima": [lowest]})
+    html = rendered(dataclasses.replace(page, relaxed=many))
+    assert "What is odd about 980 more structures is in" in html
+    assert 'run.19 <span class="muted">and 980 more</span>' in html
+
+
 def test_a_job_tells_whether_it_is_exact_and_what_its_weights_were_checked_against() -> None:
     page = EXAMPLES[JobOverviewPage]
     assert isinstance(page, JobOverviewPage)
