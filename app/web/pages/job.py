@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from app.engines import registry
 from app.web.pages.base import Control, Page
@@ -30,13 +30,31 @@ RETRY_ANYWAY = Control(
     {"force": True},
 )
 
-
 ANEW = {
     "pause": "It frees its place and waits until it is resumed; then it begins again",
     "resume": "It is queued, and begins again",
     "retry": "It is queued again, and begins anew",
 }
 """What controls of a job mean that has nothing to go on from."""
+
+
+class Tab(NamedTuple):
+    """One of a job's pages."""
+
+    name: str
+    text: str
+    path: str
+    """After the job's own."""
+
+
+TABS = (
+    Tab("overview", "Overview", ""),
+    Tab("config", "Configuration", "/config"),
+    Tab("transfer", "Transfer", "/transfer"),
+    Tab("seeds", "Seeds", "/seeds"),
+    Tab("log", "Log", "/log"),
+    Tab("history", "History", "/history"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,13 @@ class JobFrame(Page):
     def final(self) -> bool:
         """Return whether nothing will change any more."""
         return self.job.state in FINAL_STATES
+
+    @property
+    def tabs(self) -> Sequence[Tab]:
+        """Return the job's pages that have something to show."""
+        job = self.job
+        nothing = {"transfer": job.kind != "train", "seeds": job.kind != "train" and not job.seeds}
+        return [tab for tab in TABS if not nothing.get(tab.name)]
 
     @property
     def controls(self) -> Sequence[Control]:

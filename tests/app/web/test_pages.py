@@ -719,6 +719,20 @@ def test_a_job_that_trains_nothing_is_not_offered_more_steps_or_a_copy() -> None
     assert "Model deviation" in html
 
 
+def test_a_job_has_tabs_for_what_its_kind_has() -> None:
+    page = EXAMPLES[JobHistoryPage]
+    assert isinstance(page, JobHistoryPage)
+    told = {"transfer", "seeds"}
+    for kind, held, expected in (
+        ("train", {}, told),
+        ("relax", {"starts": 3}, {"seeds"}),
+        ("freeze", {}, set()),
+    ):
+        job = JOB.model_copy(update={"kind": kind, "seeds": held})
+        tabs = dataclasses.replace(page, job=job).tabs
+        assert {tab.name for tab in tabs} & told == expected
+
+
 def test_of_many_warnings_the_first_are_shown_and_the_others_there_to_unfold() -> None:
     page = EXAMPLES[JobHistoryPage]
     assert isinstance(page, JobHistoryPage)
