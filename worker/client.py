@@ -99,6 +99,12 @@ _MEANINGS: dict[str, type[Rejection]] = {
 }
 
 
+_FOREIGN = "http-"
+"""What the code of an answer begins with that is not in our form: a proxy's, which may be another one in a moment."""
+_WRONG_CONTENT = frozenset({400, 413, 415, 422})
+"""Of these also a proxy's answer is about what was sent: it would be the same again."""
+
+
 class Hurry(Protocol):
     """What ends waiting and transfers early: an event, or something like one."""
 
@@ -371,7 +377,10 @@ def _check(api: Api, response: httpx.Response) -> httpx.Response:
         raise ServerFull(message)
     if status == 429 or status >= 500:
         raise Unreachable(f"answered {status} ({message})")
-    is_bare = status == 409 and response.request.method == "HEAD"  # its code would be in the body
+    has_body = response.request.method != "HEAD"
+    if has_body and code.startswith(_FOREIGN) and status not in _WRONG_CONTENT:
+        raise Unreachable(f"answered {status}, and not as a Cairn server does ({message})")
+    is_bare = status == 409 and not has_body  # its code would be in the body
     if api.attempt_id is not None and (status == 401 or is_bare):
         # An attempt's token dies with it; the server may have forgotten the whole attempt (its job was deleted).
         raise AttemptSuperseded(status, code, f"the attempt's token is not valid any more ({message})")
@@ -384,18 +393,16 @@ def _problem(response: httpx.Response) -> tuple[str, str]:
     try:
         error = ErrorBody.model_validate_json(response.content)
     except ValidationError:
-        return f"http-{response.status_code}", f"HTTP {response.status_code}: {response.text[:200]}".strip(": ")
+        return f"{_FOREIGN}{response.status_code}", f"HTTP {response.status_code}: {response.text[:200]}".strip(": ")
     return error.code, f"{error.message} {error.hint or ''}".strip()
 
 
 def _read(model: type[_T], response: httpx.Response) -> _T:
-    """Return the answer as a message; anything else means that this is no Cairn server of ours."""
+    """Return the answer as a message; anything else is no answer of a Cairn server, but a page of something in between."""
     try:
         return model.model_validate_json(response.content)
     except ValidationError as error:
-        raise Refused(
-            response.status_code, "not-understood", f"{response.url} did not answer with a {model.__name__}: {error}"
-        ) from error
+        raise Unreachable(f"{response.url} did not answer with a {model.__name__}: {error}") from error
 
 
 def _describe(error: Exception) -> str:

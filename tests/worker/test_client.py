@@ -74,7 +74,10 @@ def test_a_claim_is_repeated_while_nobody_listens() -> None:
         (problem(409, "attempt-superseded"), client.AttemptSuperseded),
         (problem(401, "unauthorized"), client.AttemptSuperseded),
         (problem(422, "bad-batch"), client.Refused),
-        (Answer(404, b"<html>nginx</html>"), client.Refused),
+        (problem(404, "not-found"), client.Refused),
+        (Answer(404, b"<html>nginx</html>"), client.Unreachable),
+        (Answer(401, b"<html>who are you?</html>"), client.Unreachable),
+        (Answer(413, b"<html>nginx</html>"), client.Refused),
         (problem(500, "internal"), client.Unreachable),
     ],
 )
@@ -101,7 +104,7 @@ def test_what_a_conflict_means(wire: Wire, code: str, meaning: type[Exception]) 
 
 def test_an_answer_of_something_that_is_no_cairn_is_named(wire: Wire) -> None:
     wire.answer = lambda _: Answer(200, b"<html>welcome</html>")
-    with wire.api(None) as api, pytest.raises(client.Refused, match="did not answer with a Claim"):
+    with wire.api(None) as api, pytest.raises(client.Unreachable, match="did not answer with a Claim"):
         client.claim(api, CLAIM)
 
 
