@@ -8,6 +8,7 @@ from worker import checkpoint
 from worker.background import Background
 from worker.context import RunContext
 from worker.engines.base import EngineTask, ResumableTask
+from worker.failures import is_disk_full
 from worker.loop import RESERVE_BYTES, Meter, Progress, Stop, StopSwitch, save_if_room, say_if_room
 from worker.rundir import Result, RunDir
 from worker.spool import MetricSpool
@@ -39,7 +40,7 @@ def work(task: EngineTask, outlet: RunContext, directory: RunDir, stop: StopSwit
                 if saver is not None and saver.is_due():
                     save_if_room(saver.save, outlet, progress, is_last=False)
             if saver is not None and how == "checkpoint":
-                saver.save()
+                saver.end()
         except BaseException:
             del reserve
             raise
@@ -81,3 +82,13 @@ class _Saver:
         self._progress.saved = manifest.step
         size = sum(file["size"] for file in manifest.files.values())
         log.info("checkpoint of step %d written (%.1f MB in %.2f s)", manifest.step, size / 1e6, took)
+
+    def end(self) -> None:
+        """Write the last checkpoint, and let the task publish what it has if there is room for that."""
+        self.save()
+        try:
+            self._task.leave()
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            log.warning("no space to publish what there is so far: the checkpoint has it all")

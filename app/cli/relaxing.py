@@ -96,7 +96,7 @@ def print_report(report: RelaxReport) -> None:
 
 
 def _outcome(run: RelaxedRun) -> str:
-    colour = {"converged": "green", "not-converged": "yellow", "not-finite": "red"}[run.outcome]
+    colour = {"converged": "green", "not-finite": "red"}.get(run.outcome, "yellow")
     return f"[{colour}]{run.outcome.replace('-', ' ')}[/]"
 
 

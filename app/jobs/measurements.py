@@ -40,7 +40,7 @@ def report(session: Session, store: BlobStore, job: Job) -> ErrorReport | None:
 
 
 def relaxed(session: Session, store: BlobStore, job: Job) -> RelaxReport | None:
-    """Return where a job's structures went; None when it relaxes none, or has not ended."""
+    """Return where a job's structures went; None when it relaxes none, or has published nothing yet."""
     task = registry.task(job.engine, job.kind)
     return _read(session, store, job.id, task.relaxed, RelaxReport) if task else None
 

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from app.wire.base import View
 
-Outcome = Literal["converged", "not-converged", "not-finite"]
-"""converged: no force is larger than asked for. not-converged: it took all its steps. not-finite: an energy or a force was none."""
+Outcome = Literal["converged", "not-converged", "not-finite", "stopped"]
+"""converged: no force is larger than asked for. not-converged: it took all its steps. not-finite: an energy or a force was none.
+stopped: the job was paused or cancelled on its way."""
 
 
 class Finding(View):

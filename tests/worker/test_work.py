@@ -67,6 +67,13 @@ class Saving(Count):
     def fingerprint(self):
         return hashlib.sha256(str(self.returns_to).encode()).hexdigest()
 
+    def leave(self):
+        if self.counted in self.full:
+            Path("/dev/full").write_text("so far")
+        path = self.outlet.root / "count.out"
+        path.write_text(f"counted to {self.counted}")
+        self.outlet.publish(path)
+
 
 def _work(count, directory, step=0):
     progress = Progress(step=step, saved=step)
@@ -118,6 +125,15 @@ def test_what_can_go_on_is_saved_when_it_is_stopped(directory, word, saved):
     result, _ = _work(count, directory)
     assert (result.outcome, result.step) == ("stopped", 3)
     assert _saved(directory) == saved
+    assert [path.read_text() for path in directory.files.iterdir()] == (["counted to 3"] if saved else [])
+
+
+def test_what_there_is_so_far_may_find_no_room(directory):
+    count = Saving(RunContext(directory), 5, unit=2)
+    count.full = (3,)
+    count.before_step[3] = lambda: directory.stop.write_text("checkpoint")
+    result, _ = _work(count, directory)
+    assert (result.outcome, _saved(directory), list(directory.files.iterdir())) == ("stopped", [2], [])
 
 
 def test_it_goes_on_after_the_step_that_was_saved(directory):

@@ -134,6 +134,12 @@ class ResumableTask(EngineTask, Protocol):
     def fingerprint(self) -> str:
         """Return SHA-256 over all that `save` would write; the same however it is spread over files."""
 
+    def leave(self) -> None:
+        """Publish what there is so far, for it may be all there will be. The last call to a task that is told to stop.
+
+        Files of the same names replace it when the job goes on.
+        """
+
 
 class Errands(Protocol):
     """A module: what an engine does for the control plane beside training. Runs in a process of its own, under limits."""

@@ -161,7 +161,7 @@ class JobOverviewPage(JobFrame):
     frozen: Sequence[Event]
     """What was told of each frozen model that the newest execution has made."""
     relaxed: RelaxReport | None
-    """Where its structures went; None when it relaxes none, or has not ended."""
+    """Where its structures went; None when it relaxes none, or has published nothing yet."""
     checkpoints: Sequence[CheckpointView]
     """Registered checkpoints, newest first."""
     events: Sequence[Event]

@@ -38,8 +38,8 @@ class Ends:
         """Return the files, which are whole once every run has been added."""
         return [self.root / name for name in (RELAXED, EXACT, TRAJECTORY)]
 
-    def add(self, run: Run, model: str, frames: Sequence[Frame]) -> None:
-        """Take a run that has ended."""
+    def add(self, run: Run, model: str, frames: Sequence[Frame], otherwise: Outcome = "not-converged") -> None:
+        """Take a run that has ended; `otherwise` is what became of it if it did not converge."""
         images = [_atoms(run, number, frame) for number, frame in enumerate(frames)]
         last, final = frames[-1], images[-1]
         ase.io.write(self.root / TRAJECTORY, images, format="extxyz", append=True)
@@ -48,7 +48,7 @@ class Ends:
         with writer(self.root / EXACT, mode="a") as file:
             for image in images:
                 file.write(image)
-        outcome: Outcome = "not-finite" if not last.finite else "converged" if last.converged else "not-converged"
+        outcome: Outcome = "not-finite" if not last.finite else "converged" if last.converged else otherwise
         if outcome == "converged":
             self._found.append(minima.End(run.name, model, run.structure.formula, final, last.energy))
         self.rows.append(

@@ -59,6 +59,8 @@ class Relaxation:
         self._resting: int | None = None
         """Step before the repetition that goes on, in which there is nothing to return to; None in the first time."""
         self._kept = Kept()
+        self._going: tuple[Run, list[Frame]] | None = None
+        """The run that has not ended, and its frames so far."""
 
     def steps(self) -> Iterator[Row]:
         """Yield the energy and the largest force of every frame of every run; then do all again, and publish."""
@@ -97,6 +99,14 @@ class Relaxation:
         """Return SHA-256 over all frames and what the repetitions have told."""
         told = "".join(repeat.model_dump_json() for repeat in self._repeats)
         return hashlib.sha256((self._record.digest() + told).encode()).hexdigest()
+
+    def leave(self) -> None:
+        """Publish the runs that have ended, and the one on its way as far as it came."""
+        if self._going is not None:
+            run, frames = self._going
+            self._ends.add(run, self._spec.models[run.model].name, frames, "stopped")
+        if self._ends.rows:
+            self._publish()
 
     def _opened(self, number: int) -> DeepPot:
         model, head = self._spec.models[number], self._config["head"]
@@ -164,7 +174,9 @@ class Relaxation:
         for frame in descent.frames():
             frames.append(frame)
             self._record.add(number, frame)
+            self._going = run, frames
             yield self._row(run, frame)
+        self._going = None
 
     def _tell_retraced(self, run: Run, frames: int, found: Retraced) -> None:
         """Say that a run goes on, and whether it is as if nothing had happened."""

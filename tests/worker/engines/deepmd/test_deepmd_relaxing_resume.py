@@ -4,6 +4,7 @@ import importlib
 import shutil
 import threading
 
+import ase.io
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -112,6 +113,14 @@ def test_it_goes_on_in_the_middle_of_the_second_structures_second_start(relax, m
     early = relax(*structures, cut=12, **options)
     late = relax(*structures, cut=16, resume_from=newest_checkpoint(early), **options)
     assert newest_checkpoint(late).name == "step-27", "one look went to the run that had ended"
+    left = [(one.name, one.outcome, one.first_frame, one.frames) for one in _report(late).runs]
+    assert left == [
+        ("a.1", "not-converged", 0, 8),
+        ("a.2", "not-converged", 8, 8),
+        ("b.1", "not-converged", 16, 8),
+        ("b.2", "stopped", 24, 3),
+    ]
+    assert len(ase.io.read(late.files / "trajectory.traj", ":")) == 27, "what was cancelled can be looked at"
     rest = relax(*structures, resume_from=newest_checkpoint(late), **options)
     _assert_same(whole, early, late, rest)
     told = [[one["data"]["run"] for one in events_of(run, "relaxed")] for run in (early, late, rest)]
