@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.wire.worker import ArtifactView
-from worker import client
+from worker import blobs, client
 from worker.rundir import write_atomically
 
 
@@ -162,7 +162,7 @@ class Cache:
 def _download(api: client.Api, sha256: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     try:
-        with client.get_blob(api, sha256, have) as (start, chunks), partial.open("ab" if start else "wb") as file:
+        with blobs.get(api, sha256, have) as (start, chunks), partial.open("ab" if start else "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
                 if api.hurry.is_set():

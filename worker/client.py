@@ -2,11 +2,8 @@
 
 import random
 import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx
@@ -40,10 +37,6 @@ from app.wire.worker import (
     ReserveAnswer,
     Welcome,
 )
-
-CHUNK_BYTES = 1 << 20
-PIECE_BYTES = 32 << 20
-"""Bytes that one request carries of a large blob: what an interruption costs at most."""
 
 _T = TypeVar("_T", bound=BaseModel)
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -149,17 +142,17 @@ def connect(api_url: str, token: str) -> Api:
 
 def hello(api: Api, message: Hello) -> Welcome:
     """Introduce this worker process."""
-    return _read(Welcome, _send(api, "POST", "/hello", body=message))
+    return _read(Welcome, send(api, "POST", "/hello", body=message))
 
 
 def presence(api: Api, message: Presence) -> PresenceAnswer:
     """Say that this worker is alive."""
-    return _read(PresenceAnswer, _send(api, "POST", "/presence", body=message, tries=1))
+    return _read(PresenceAnswer, send(api, "POST", "/presence", body=message, tries=1))
 
 
 def bye(api: Api, message: Bye) -> None:
     """Say that this worker has stopped."""
-    _send(api, "POST", "/bye", body=message, tries=1)
+    send(api, "POST", "/bye", body=message, tries=1)
 
 
 def claim(api: Api, message: ClaimRequest) -> Claim:
@@ -168,112 +161,48 @@ def claim(api: Api, message: ClaimRequest) -> Claim:
     Repeated only when the request cannot have arrived: an answer that gets lost leaves an attempt that nobody runs
     until its lease expires, and a second claim of it would be refused anyway.
     """
-    return _read(Claim, _send(api, "POST", "/claim", body=message, idempotent=False))
+    return _read(Claim, send(api, "POST", "/claim", body=message, idempotent=False))
 
 
 def reserve(api: Api, message: Reserve) -> ReserveAnswer:
     """Ask whether to go on keeping slots free for a job that takes several."""
-    return _read(ReserveAnswer, _send(api, "POST", "/reserve", body=message, tries=1))
+    return _read(ReserveAnswer, send(api, "POST", "/reserve", body=message, tries=1))
 
 
 def heartbeat(api: Api, message: Heartbeat, timeout_s: float) -> HeartbeatAnswer:
     """Keep the lease. One try: the next heartbeat is the repetition."""
     path = f"{_attempt(api)}/heartbeat"
-    return _read(HeartbeatAnswer, _send(api, "POST", path, body=message, tries=1, timeout=timeout_s))
+    return _read(HeartbeatAnswer, send(api, "POST", path, body=message, tries=1, timeout=timeout_s))
 
 
 def metrics(api: Api, seq: int, data: bytes) -> None:
     """Deliver one spooled batch."""
     headers = {"Content-Type": METRICS_MEDIA_TYPE}
-    _send(api, "POST", f"{_attempt(api)}/metrics", params={"seq": seq}, content=lambda: data, headers=headers)
+    send(api, "POST", f"{_attempt(api)}/metrics", params={"seq": seq}, content=lambda: data, headers=headers)
 
 
 def logs(api: Api, offset: int, data: bytes) -> LogAnswer:
     """Deliver bytes of the log."""
     headers = {"Content-Type": "application/octet-stream"}
     path, params = f"{_attempt(api)}/logs", {"offset": offset}
-    return _read(LogAnswer, _send(api, "POST", path, params=params, content=lambda: data, headers=headers))
+    return _read(LogAnswer, send(api, "POST", path, params=params, content=lambda: data, headers=headers))
 
 
 def events(api: Api, items: list[AttemptEvent]) -> None:
     """Put events on the job's timeline."""
-    _send(api, "POST", f"{_attempt(api)}/events", body=AttemptEvents(events=items))
+    send(api, "POST", f"{_attempt(api)}/events", body=AttemptEvents(events=items))
 
 
 def environment(api: Api, data: bytes) -> None:
     """Record hardware and library versions; `data` is a JSON object."""
     headers = {"Content-Type": "application/json"}
-    _send(api, "PUT", f"{_attempt(api)}/environment", content=lambda: data, headers=headers)
-
-
-def blob_offset(api: Api, sha256: str) -> int | None:
-    """Return how many bytes of a blob the server has received in pieces; None: it holds the whole."""
-    response = _send(api, "HEAD", f"/blobs/{sha256}", answers=(404,))
-    if response.status_code == 404:
-        return int(response.headers.get("Upload-Offset", 0))
-    return None
-
-
-def put_blob(
-    api: Api, sha256: str, path: Path, pass_: Callable[[int], None] = lambda _: None, chunk: int = CHUNK_BYTES
-) -> None:
-    """Upload a file at constant memory, a large one in pieces: called again, it goes on where it was interrupted.
-
-    `pass_` is called before each `chunk` bytes and may wait. The server re-hashes the file: `Refused` with code
-    `digest-mismatch` if it differs.
-    """
-    size = path.stat().st_size
-    while (offset := blob_offset(api, sha256)) is not None:
-        # The server may have been killed with all of it there and not yet stored: the last byte makes it look.
-        start = max(0, min(offset, size - 1))
-        try:
-            _put_from(api, sha256, path, start, pass_, chunk)
-        except Refused as error:
-            # An answer was lost, or somebody else sends the same bytes: ask how far it is.
-            # Or what had arrived before was damaged there, and is gone: send all of it.
-            if error.code == "upload-offset" or (error.code == "digest-mismatch" and start):
-                continue
-            raise
-        return
-
-
-def _put_from(api: Api, sha256: str, path: Path, offset: int, pass_: Callable[[int], None], chunk: int) -> None:
-    size = path.stat().st_size
-    while True:
-        stop = min(size, offset + PIECE_BYTES)
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(stop - offset)}
-        if stop - offset < size:
-            headers["Content-Range"] = f"bytes {offset}-{stop - 1}/{size}"
-        piece = partial(_chunks, path, offset, stop, api.hurry, pass_, chunk)
-        _send(api, "PUT", f"/blobs/{sha256}", content=piece, headers=headers)
-        if stop == size:
-            return
-        offset = stop
-
-
-@contextmanager
-def get_blob(api: Api, sha256: str, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """Open a download from byte `offset` on; yields where the bytes really start (0: no ranges) and the bytes.
-
-    Raises:
-        Unreachable: Also when the connection breaks in the middle.
-    """
-    headers = _headers(api) | ({"Range": f"bytes={offset}-"} if offset else {})
-    try:
-        path = f"/blobs/{sha256}" if api.errand_id is None else f"{_errand(api)}/blob"
-        with api.http.stream("GET", path, headers=headers) as response:
-            if response.status_code >= 400:
-                response.read()
-            _check(api, response)
-            yield offset if response.status_code == 206 else 0, response.iter_raw(CHUNK_BYTES)
-    except httpx.RequestError as error:
-        raise Unreachable(_describe(error)) from error
+    send(api, "PUT", f"{_attempt(api)}/environment", content=lambda: data, headers=headers)
 
 
 def get_artifact(api: Api, kind: str, key: str) -> ArtifactView | None:
     """Return the artifact kept under a key, or None."""
     try:
-        return _read(ArtifactView, _send(api, "GET", f"/artifacts/{kind}/{key}"))
+        return _read(ArtifactView, send(api, "GET", f"/artifacts/{kind}/{key}"))
     except Refused as error:
         if error.status == 404:
             return None
@@ -282,40 +211,41 @@ def get_artifact(api: Api, kind: str, key: str) -> ArtifactView | None:
 
 def put_artifact(api: Api, kind: str, key: str, message: ArtifactPut) -> ArtifactView:
     """Keep an artifact; returns the one that stands, which is another worker's if that was first."""
-    return _read(ArtifactView, _send(api, "PUT", f"/artifacts/{kind}/{key}", body=message))
+    return _read(ArtifactView, send(api, "PUT", f"/artifacts/{kind}/{key}", body=message))
 
 
 def policy(api: Api) -> CheckpointPolicy:
     """Return which checkpoints the job keeps as of now. One try: who asks knows what it was before."""
-    return _read(CheckpointPolicy, _send(api, "GET", f"{_attempt(api)}/retention", tries=1))
+    return _read(CheckpointPolicy, send(api, "GET", f"{_attempt(api)}/retention", tries=1))
 
 
 def checkpoint(api: Api, message: CheckpointPut) -> CheckpointView:
     """Register a checkpoint whose blobs the server has."""
-    return _read(CheckpointView, _send(api, "POST", f"{_attempt(api)}/checkpoints", body=message))
+    return _read(CheckpointView, send(api, "POST", f"{_attempt(api)}/checkpoints", body=message))
 
 
 def file(api: Api, message: JobFilePut) -> None:
     """Register a file beside the checkpoints whose blob the server has."""
-    _send(api, "POST", f"{_attempt(api)}/files", body=message)
+    send(api, "POST", f"{_attempt(api)}/files", body=message)
 
 
 def end(api: Api, message: End) -> EndAnswer:
     """Propose how the attempt ended."""
-    return _read(EndAnswer, _send(api, "POST", f"{_attempt(api)}/end", body=message))
+    return _read(EndAnswer, send(api, "POST", f"{_attempt(api)}/end", body=message))
 
 
 def claim_errand(api: Api, errand_id: int, message: ErrandClaim) -> ErrandGrant:
     """Take an errand. Repeated as rarely as `claim`, for the same reason."""
-    return _read(ErrandGrant, _send(api, "POST", f"/errands/{errand_id}/claim", body=message, idempotent=False))
+    return _read(ErrandGrant, send(api, "POST", f"/errands/{errand_id}/claim", body=message, idempotent=False))
 
 
 def errand_result(api: Api, message: ErrandResult) -> None:
     """Deliver what came of an errand. When it had arrived before, that is `ErrandSuperseded`."""
-    _send(api, "POST", f"{_errand(api)}/result", body=message)
+    send(api, "POST", f"{errand_path(api)}/result", body=message)
 
 
-def _errand(api: Api) -> str:
+def errand_path(api: Api) -> str:
+    """Return where the messages of an errand go."""
     assert api.errand_id is not None, "this message belongs to an errand"
     return f"/errands/{api.errand_id}"
 
@@ -325,11 +255,12 @@ def _attempt(api: Api) -> str:
     return f"/attempts/{api.attempt_id}"
 
 
-def _headers(api: Api) -> dict[str, str]:
+def headers_of(api: Api) -> dict[str, str]:
+    """Return what tells the server who speaks."""
     return {"Authorization": f"Bearer {api.token}"}
 
 
-def _send(
+def send(
     api: Api,
     method: str,
     path: str,
@@ -344,7 +275,7 @@ def _send(
     answers: Collection[int] = (),
 ) -> httpx.Response:
     """Send, and send again while the server cannot be reached; return an answer that is a success or of `answers`."""
-    headers = _headers(api) | (headers or {})
+    headers = headers_of(api) | (headers or {})
     if body is not None:
         headers["Content-Type"] = "application/json"
     left = tries or api.tries
@@ -356,18 +287,18 @@ def _send(
                 method, path, content=payload, headers=headers, params=params,
                 timeout=_TIMEOUT if timeout is None else timeout,
             )  # fmt: skip
-            return response if response.status_code in answers else _check(api, response)
+            return response if response.status_code in answers else check(api, response)
         except (Unreachable, httpx.RequestError) as error:
             repeatable = idempotent or isinstance(error, httpx.ConnectError)
             if left <= 0 or not repeatable or api.hurry.wait(_pause(left, tries or api.tries)):
-                raise (error if isinstance(error, Unreachable) else Unreachable(_describe(error))) from error
+                raise (error if isinstance(error, Unreachable) else Unreachable(describe(error))) from error
 
 
 def _pause(left: int, tries: int) -> float:
     return random.uniform(0.05, min(3.0, 0.25 * 2 ** (tries - left)))  # noqa: S311 - jitter, not a secret
 
 
-def _check(api: Api, response: httpx.Response) -> httpx.Response:
+def check(api: Api, response: httpx.Response) -> httpx.Response:
     """Return a success; raise what a failure means."""
     status = response.status_code
     if status < 300:
@@ -405,18 +336,6 @@ def _read(model: type[_T], response: httpx.Response) -> _T:
         raise Unreachable(f"{response.url} did not answer with a {model.__name__}: {error}") from error
 
 
-def _describe(error: Exception) -> str:
+def describe(error: Exception) -> str:
+    """Return an error's words, or its name if it has none."""
     return str(error) or type(error).__name__
-
-
-def _chunks(
-    path: Path, start: int, stop: int, hurry: Hurry, pass_: Callable[[int], None], size: int
-) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(start)
-        while start < stop and (chunk := file.read(min(size, stop - start))):
-            pass_(len(chunk))
-            if hurry.is_set():
-                raise Unreachable(f"upload of {path.name} abandoned")
-            start += len(chunk)
-            yield chunk

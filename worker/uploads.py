@@ -12,7 +12,7 @@ from pathlib import Path
 from app.wire.jobs import CheckpointFile, CheckpointPolicy
 from app.wire.retention import Candidate, kept
 from app.wire.worker import ArtifactPut, CheckpointPut, JobFilePut
-from worker import client
+from worker import blobs, client
 from worker.cache import Cache, digest
 from worker.rundir import Manifest, RunDir
 from worker.throttle import Throttle
@@ -189,7 +189,7 @@ class Uploads:
                 raise client.Unreachable("abandoned before its metrics were delivered")
 
     def _upload_blob(self, sha256: str, path: Path) -> None:
-        client.put_blob(
+        blobs.put(
             self.api, sha256, path, lambda count: self.throttle.take(count, self.api.hurry), self.throttle.chunk_bytes
         )
 
