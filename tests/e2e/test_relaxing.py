@@ -28,6 +28,8 @@ def test_paused_and_killed_it_goes_on_from_its_last_frame(service: Service, trai
     service.client.post(f"/api/v1/jobs/{job}/pause").raise_for_status()
     paused = service.wait(job, "paused")["progress"]["step"]
     assert 270 <= paused < 502
+    so_far = service.client.get(f"/api/v1/jobs/{job}/files/relax.json").json()["runs"]
+    assert [(run["outcome"], run["frames"]) for run in so_far] == [("not-converged", 251), ("stopped", paused - 251)]
     service.client.post(f"/api/v1/jobs/{job}/resume").raise_for_status()
     service.wait(job, "running", step=paused + 30)
     for process in service.worker_processes():
