@@ -3,7 +3,7 @@
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,16 +50,17 @@ def ring_late(campaign: "Campaign") -> bool:
 
 def claim_at_once(campaign: "Campaign") -> bool:
     """Two workers that nobody knows and the real ones want a new job; at most one has it. A stranger vanishes with it."""
-    try:
-        strangers = [_introduced(campaign, name) for name in STRANGERS]
-    except client.Unreachable:
-        return False
-    job = campaign.submit()
-    if job is None:
-        return False
-    with ThreadPoolExecutor(len(strangers)) as pool:
-        start = threading.Barrier(len(strangers))
-        granted = sum(pool.map(partial(_claimed, job=job, start=start), strangers, STRANGERS))
+    with ExitStack() as connections:
+        try:
+            strangers = [_introduced(campaign, connections, name) for name in STRANGERS]
+        except client.Unreachable:
+            return False
+        job = campaign.submit()
+        if job is None:
+            return False
+        with ThreadPoolExecutor(len(strangers)) as pool:
+            start = threading.Barrier(len(strangers))
+            granted = sum(pool.map(partial(_claimed, job=job, start=start), strangers, STRANGERS))
     if granted > 1:
         campaign.report.doubled.append(f"job {job} was given to two workers at once")
     if granted:
@@ -118,15 +119,16 @@ def _damage(campaign: "Campaign", sha256: str, how: str) -> None:
             path.write_bytes(data[: len(data) // 2] if how == "truncated" else bytes([data[0] ^ 1]) + data[1:])
 
 
-def _introduced(campaign: "Campaign", name: str) -> client.Api:
+def _introduced(campaign: "Campaign", connections: ExitStack, name: str) -> client.Api:
     api = client.connect(f"http://127.0.0.1:{campaign.world.port}", campaign.world.token("worker"))
+    connections.enter_context(api.http)
     client.hello(api, Hello(worker_id=name, name=name, host=name, engines={"toy": ""}, slots=1, versions={}))
     return api
 
 
 def _claimed(api: client.Api, name: str, *, job: int, start: threading.Barrier) -> bool:
     start.wait()
-    with closing(api.http), suppress(client.NotClaimable, client.Unreachable):
+    with suppress(client.NotClaimable, client.Unreachable):
         client.claim(api, ClaimRequest(worker_id=name, job_id=job, attempt=1))
         return True
     return False

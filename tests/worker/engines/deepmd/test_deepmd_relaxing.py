@@ -78,11 +78,11 @@ def test_the_overlap_of_issue_4502_is_refused_with_its_pair_and_distance(task, d
 @pytest.mark.long(on="frozen-4")  # what the frozen form changes is told by a test of its own
 @pytest.mark.parametrize(("form", "times"), [("checkpoint", 20), ("frozen", 4)])
 def test_the_overlap_of_issue_4502_relaxes_identically_every_time(relax, dpa2, form, times):
-    options = {"on_unphysical": "warn", "max_steps": 6, "form": form}
+    options = {"on_unphysical": "warn", "max_steps": 3, "form": form}
     run, report = relax([dpa2], OVERLAPPING, repeat=times, **options)
     assert [one.identical for one in report.repeats] == [True] * (times - 1)
     assert report.repeats[-1].how == "in a fresh process"
-    assert {one.frames for one in report.repeats} == {report.runs[0].frames} == {7}
+    assert {one.frames for one in report.repeats} == {report.runs[0].frames} == {4}
     overlap = next(one for one in report.structures[0].findings if one.code == "atoms-overlap")
     assert (overlap.atoms, overlap.elements, overlap.distance) == ([1, 2], ["H", "H"], pytest.approx(0.34))
     assert "nearer than any two atoms of the training data" in run.events.read_text()
@@ -91,7 +91,7 @@ def test_the_overlap_of_issue_4502_relaxes_identically_every_time(relax, dpa2, f
 
 
 def test_what_threads_and_the_frozen_form_change_is_told(relax, checkpoints):
-    _, report = relax(checkpoints[1:], copper(), max_steps=5, compare=["threads", "form"])
+    _, report = relax(checkpoints[1:], copper(), max_steps=2, compare=["threads", "form"])
     hows = [one.how for one in report.repeats]
     assert hows == ["with 2 threads in place of 1", "from the frozen model (.pth)"]
     assert all(one.positions < 1e-6 and one.forces < 1e-6 for one in report.repeats)
