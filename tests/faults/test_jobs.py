@@ -108,7 +108,8 @@ def test_a_crash_fails_the_job_and_shows_the_log(world: World, worker: WorkerPro
 
 def test_a_delivery_that_breaks_gives_the_job_back(world: World, worker: WorkerProcess) -> None:
     """The checkpoints that follow wait for metrics that will never be delivered."""
-    job = world.submit(steps=100, accident="unreadable", accident_at=45)
+    job, rundir = world.hold()
+    (rundir / "metrics" / "999999.arrow").mkdir()
     world.wait_state(job, "completed")
     assert [state for state, _ in world.attempts(job)] == ["interrupted", "completed"]
     assert "The worker failed, not the training: IsADirectoryError" in world.job(job)["attempts"][0]["cause"]["message"]
