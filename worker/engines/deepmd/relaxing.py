@@ -122,12 +122,12 @@ class Relaxation:
         found = relaxations.structures(self._spec, self._run)
         checked = [self._checked_one(source, structure) for source, structure in found]
         if self._warned > MOST_WARNED:
-            message = f"{self._warned - MOST_WARNED} more such findings are in {REPORT} when it is written."
+            message = f"{self._warned - MOST_WARNED} more: all findings are in {REPORT} when it is written."
             self._context.event("warning", message, {})
         refused = [(one.name, each) for one in checked for each in one.findings if self._refuses(each)]
         if refused:
             words = [f"{name}: {each.message}" for name, each in refused]
-            message = f"{words[0]}." + (f" {len(words) - 1} more such findings are in the detail." if words[1:] else "")
+            message = f"{words[0]}." + (f" {len(words) - 1} more: all findings are in the detail." if words[1:] else "")
             hint = "Atoms are counted from 0. Mend the structure, or say `on_unphysical: warn`."
             raise TrainingFailure("data", message, hint=hint, detail="\n".join(words))
         return checked

@@ -170,7 +170,7 @@ def test_structures_are_read_from_the_datasets_that_the_config_names(task, check
     assert metrics_of(run)[2]["relax/energy_per_atom/cell"] == report.runs[1].energy_per_atom
     first, more = [one["message"] for one in events_of(run, "warning")]
     assert "atom 0 (Cu) has no other atom" in first
-    assert more == "1 more such findings are in relax.json when it is written."
+    assert more == "1 more: all findings are in relax.json when it is written."
     assert [len(one.findings) for one in report.structures] == [0, 0, 2]
 
 
