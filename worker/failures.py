@@ -12,8 +12,12 @@ _DETAIL_CHARS = 8000
 _NOT_DETERMINISTIC = re.compile(r"^(\S+) does not have a deterministic implementation")
 """How torch refuses an operation under `torch.use_deterministic_algorithms` (aten/src/ATen/Context.cpp)."""
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "_ALLOC_FAILED")
-"""What allocators say: CUDA's, torch's on the host, the operating system's, C++'s; cuBLAS and cuDNN in their status."""
+_NO_MEMORY = ("out of memory", "DefaultCPUAlloc", "Cannot allocate memory", "std::bad_alloc", "_ALLOC_FAILED")
+"""What allocators say: CUDA's, torch's on the host, the operating system's, C++'s; cuBLAS and cuDNN in their status.
+
+Where not a byte is left, torch's own message breaks off after these fifteen characters: a string of C++ holds no more
+without memory of its own.
+"""
 
 _WANTED = re.compile(r"tried to allocate (\d+) bytes")
 """How torch says on the host what it wanted; on a GPU it says it in GiB itself."""

@@ -93,6 +93,11 @@ def test_a_fingerprint_tells_name_dtype_shape_and_every_bit():
             "training",
             "out-of-memory",
         ),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAlloc"),  # as torch broke it off
+            "training",
+            "out-of-memory",
+        ),
         (FileNotFoundError(2, "No such file", "type.raw"), "data", "data"),
         (ValueError("unsupported batch size rule"), "model", "configuration"),
         (RuntimeError("mat1 and mat2 shapes"), "training", "library"),
