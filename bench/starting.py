@@ -39,6 +39,8 @@ SEARCHES = (
     "explicit:rcut_smth",
 )
 TIMES = 15
+TASKS = 2
+"""Of a multi-task training."""
 
 
 def main() -> None:
@@ -53,6 +55,7 @@ def main() -> None:
             _seed_data(server)
             for name, descriptor in MODELS.items():
                 measure_checks(server, client, name, descriptor)
+            _measure({f"check {TASKS} tasks on a dpa2": lambda: _post(client, "configs/resolve", _tasks())}, server)
             measure_searches(server, client, options.jobs)
 
 
@@ -63,6 +66,20 @@ def _config(descriptor: Mapping[str, Any]) -> dict[str, Any]:
         "loss": {"type": "ener"},
         "training": {"training_data": {"systems": ["dataset:water"]}, "numb_steps": 1000},
     }
+
+
+def _tasks() -> dict[str, Any]:
+    single = _config(MODELS["dpa2"])
+    model, names = single.pop("model"), [f"task_{number}" for number in range(TASKS)]
+    branch = {"type_map": "types", "descriptor": "dpa2", "fitting_net": model["fitting_net"]}
+    single["model"] = {
+        "shared_dict": {"types": model["type_map"], "dpa2": model["descriptor"]},
+        "model_dict": dict.fromkeys(names, branch),
+    }
+    single["loss_dict"] = dict.fromkeys(names, single.pop("loss"))
+    data = {"training_data": single["training"].pop("training_data")}
+    single["training"] |= {"data_dict": dict.fromkeys(names, data), "model_prob": dict.fromkeys(names, 1.0)}
+    return {"config": single, "seed": 1}
 
 
 def _seed_data(server: Served) -> None:
@@ -99,6 +116,10 @@ def measure_checks(server: Served, client: httpx.Client, name: str, descriptor: 
         f"check {name} from a base, {tensors} tensors": lambda: _post(client, "configs/resolve", tuned),
         f"submit {name} from a base, {tensors} tensors": lambda: _post(client, "jobs", tuned),
     }
+    _measure(calls, server)
+
+
+def _measure(calls: Mapping[str, Callable[[], Any]], server: Served) -> None:
     for title, call in calls.items():
         before = server.cpu_s()
         line(title, _median_ms(call), "ms", 150)

@@ -26,16 +26,15 @@ def start(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_the_main_process_never_loads_what_trainers_need() -> None:
     code = (
-        "import sys, json, time\n"
+        "import sys, json\n"
         "import worker.__main__, worker.celery_app, worker.runtime\n"
         "from worker.settings import WorkerSettings\n"
         "engines = worker.runtime.served_engines(WorkerSettings(engines=['deepmd']))\n"
-        "print(json.dumps([sorted(sys.modules), time.process_time(), worker.runtime.preload_module(engines[0])]))"
+        "print(json.dumps([sorted(sys.modules), worker.runtime.preload_module(engines[0])]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules, cpu_s, preload = json.loads(done.stdout)
+    modules, preload = json.loads(done.stdout)
     assert {"torch", "deepmd.pt", "pyarrow", "sqlalchemy", "fastapi", "scipy"} & set(modules) == set()
-    assert cpu_s < 4, "importing the worker became slow; it takes about 1 s on an idle machine"
     assert preload == "worker.engines.deepmd.preload"
 
 
