@@ -108,6 +108,7 @@ class Framed(TypedDict):
     """What the head of each of a job's pages shows; see `JobFrame`."""
 
     job: JobDetail
+    version: int
     headline: Sequence[str]
     summary: str | None
     other_version: tuple[str, str, str] | None
@@ -121,6 +122,7 @@ def framed(request: Request, session: Session, job_id: int) -> Framed:
     summary = reproduction.summaries(session, [job_id]).get(job_id) if job.reproduction else None
     return {
         "job": job,
+        "version": row.version,
         "headline": job.progress.headline,
         "summary": summary,
         "other_version": reproduction.other_version(session, row) if registry.get(job.engine) else None,

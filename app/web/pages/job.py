@@ -68,6 +68,8 @@ class JobFrame(Page):
 
     job: JobDetail
     """The job."""
+    version: int
+    """Its version, so that the event stream does not begin with what this page shows already."""
     headline: Sequence[str]
     """Metric keys worth a place in the head, most important first."""
     summary: str | None

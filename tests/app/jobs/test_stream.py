@@ -77,6 +77,16 @@ def test_a_job_is_told_as_it_is_and_as_it_changes(live, submit, worker):
         assert until(found, event="job")["data"]["progress"]["step"] == 123
 
 
+def test_a_version_that_was_seen_already_is_not_told_again(live, submit, worker):
+    job_id = submit()["id"]
+    seen = live.get(f"/api/v1/jobs/{job_id}").headers["etag"].strip('"').rpartition("-")[2]
+    with live.stream("GET", f"/api/v1/events?job={job_id}&seen={seen}") as response:
+        worker.claim(job_id)
+        assert until(messages(response), event="job")["data"]["state"] == "running"
+    with live.stream("GET", f"/api/v1/events?job={job_id}&seen={seen}") as response:
+        assert next(messages(response))["data"]["state"] == "running"
+
+
 def test_all_jobs_are_told_of_and_old_events_are_not(live, submit, worker):
     old_id = submit()["id"]
     with live.stream("GET", "/api/v1/events") as response:

@@ -312,6 +312,7 @@ DIFFERENCE = LeafDifference(
     left_origin=Origin(origin="base", source=EVIL, ignored=EVIL),
 )
 FRAME_OF_JOB = {
+    "version": 7,
     "job": JOB,
     "headline": ["train/rmse_f"],
     "summary": f"diverged at step 7: {EVIL}",
@@ -666,7 +667,7 @@ def test_a_job_without_a_plan_says_why(state: str, mode: str) -> None:
         "resume": "is restored whole",
         "finetune": "No plan was made",
     }
-    html = rendered(JobTransferPage(job=job, headline=[], summary=None, other_version=None, parts=[]))
+    html = rendered(JobTransferPage(job=job, version=7, headline=[], summary=None, other_version=None, parts=[]))
     assert said[state if state == "checking" else mode] in html
 
 

@@ -68,11 +68,15 @@ function show(form: HTMLFormElement, problems: Problem[]): void {
   own.hidden = problems.length === 0;
 }
 
+/** Not kept in the document: bringing the page up to date would take from a form what the server did not write. */
+const keys = new WeakMap<HTMLFormElement, string>();
+
 /** What makes something is asked under one key until it is answered: a broken connection does not make two of it. */
 function keyOf(form: HTMLFormElement): Record<string, string> {
   if (!form.dataset["page"]) return {};
-  form.dataset["key"] ??= newKey();
-  return { "Idempotency-Key": form.dataset["key"] };
+  const key = keys.get(form) ?? newKey();
+  keys.set(form, key);
+  return { "Idempotency-Key": key };
 }
 
 /** Show what is there already, and ask again with what is chosen. */
@@ -106,7 +110,7 @@ async function ask(form: HTMLFormElement, button: HTMLElement | null, chosen: Bo
     await send(form, button, chosen);
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status) delete form.dataset["key"];
+    if (error.status) keys.delete(form);
     const [problem] = error.problems;
     if (problem && isTwin(problem)) await showTwin(form, problem);
     else show(form, error.problems);

@@ -4,14 +4,14 @@ import { throttle } from "./dom";
 /** Fired on the body when something the page shows has changed. */
 export const CHANGE = "cairn:change";
 
-const job = document.body.dataset["job"];
+const { job, version } = document.body.dataset;
 const signal = throttle(() => document.body.dispatchEvent(new CustomEvent(CHANGE)), 900);
 let source: EventSource | undefined;
 let lost = 0;
 
 function connect(): void {
   if (source || document.hidden) return;
-  source = new EventSource(job ? `/api/v1/events?job=${job}` : "/api/v1/events");
+  source = new EventSource(job ? `/api/v1/events?job=${job}&seen=${version}` : "/api/v1/events");
   source.onopen = () => {
     // Whatever happened while nobody listened is caught up with by one refresh.
     if (lost) signal();

@@ -23,8 +23,8 @@ document.addEventListener("htmx:after:swap", () => {
   announced = words;
 });
 htmx.config.defaultTimeout = 20_000;
-// What somebody has opened stays open when the page around it is brought up to date.
-htmx.config.morphIgnore.push("open");
+// What somebody has opened, sent or copied stays so when the page around it is brought up to date.
+htmx.config.morphIgnore.push("open", "aria-busy", "data-done");
 startChrome();
 startLive();
 startFollowing();

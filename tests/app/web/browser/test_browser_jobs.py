@@ -165,10 +165,34 @@ def test_the_configuration_shows_where_values_come_from(page: Page, server: str,
     expect(page.locator("tr.section:visible")).to_have_text(["model", "descriptor"])
 
 
+SAID = """button => {
+  const said = [];
+  new MutationObserver(() => said.push(button.dataset.done)).observe(button, {attributeFilter: ["data-done"]});
+  return said;
+}"""
+"""What a button says of copying. It says so for a moment, which somebody who only looks now and then may miss."""
+
+
 def test_copying_works_and_says_so(page: Page, server: str, content: Seeded) -> None:
     page.goto(f"{server}/jobs/{content.completed}")
     digest = page.locator(".checkpoints .digest").first
+    said = digest.evaluate_handle(SAID)
     digest.click()
-    expect(digest).to_have_attribute("data-done", "copied")
+    expect(page.locator("#announcer")).to_have_text("Copied")
+    assert said.evaluate("said => said[0]") == "copied"
     page.locator("#commands > summary").click()
     expect(page.locator("#commands .sheet")).to_contain_text(f"cairn download {content.completed}")
+
+
+def test_what_was_copied_or_sent_stays_so_while_the_page_is_brought_up_to_date(
+    page: Page, server: str, content: Seeded
+) -> None:
+    page.goto(f"{server}/jobs/{content.running}")
+    form = page.locator("#job-head form[data-call]").first
+    form.evaluate(
+        "form => { form.setAttribute('aria-busy', 'true'); form.dataset.done = 'copied'; form.title = 'old' }"
+    )
+    page.evaluate("document.body.dispatchEvent(new CustomEvent('cairn:change'))")
+    expect(form).not_to_have_attribute("title", "old")
+    expect(form).to_have_attribute("aria-busy", "true")
+    expect(form).to_have_attribute("data-done", "copied")
