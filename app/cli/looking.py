@@ -38,16 +38,17 @@ def list_jobs(filters: dict[str, Any], *, limit: int, as_json: bool) -> None:
     if not jobs:
         out().print("No jobs match." if filters else "No jobs. `cairn submit input.json` makes one.")
         return
-    rows = table("job", "name", "state", "progress", "newest", "created", right=("job", "progress"))
+    kinds = any(job.kind != "train" for job in jobs)
+    rows = table("job", *["kind"] * kinds, "name", "state", "progress", "newest", "created", right=("job", "progress"))
     for job in jobs:
-        rows.add_row(*_row(job))
+        rows.add_row(str(job.id), *[job.kind] * kinds, *_row(job))
     out().print(rows)
 
 
 def _row(job: JobView) -> list[str]:
     newest = ", ".join(f"{key.removeprefix('train/')} {value}" for key, value in headline(job.progress)[:2])
     share = standing(job.progress.step, job.progress.total_steps)
-    return [str(job.id), escape(job.name), state(job.state), share, escape(newest), ago(job.created_at)]
+    return [escape(job.name), state(job.state), share, escape(newest), ago(job.created_at)]
 
 
 def show_job(job_id: int, *, as_json: bool) -> None:

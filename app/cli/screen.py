@@ -1,6 +1,7 @@
 """What commands print: tables, units, problems with the line they are about."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -31,16 +32,27 @@ STATE_STYLES = {
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
+UNBROKEN = 10_000
+"""Columns of what is no terminal: a file or a program gets every line whole."""
+
+
 @cache
 def out() -> Console:
     """Return the console of standard output."""
-    return Console(highlight=False, soft_wrap=False)
+    return for_programs_whole(Console(highlight=False, soft_wrap=False))
 
 
 @cache
 def err() -> Console:
     """Return the console of standard error."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return for_programs_whole(Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+def for_programs_whole(console: Console) -> Console:
+    """Return a console that breaks no line, unless it writes to a terminal or `COLUMNS` says how wide it is."""
+    if not console.is_terminal and not os.environ.get("COLUMNS"):
+        console.width = UNBROKEN
+    return console
 
 
 def print_json(value: Any) -> None:
@@ -55,11 +67,13 @@ def print_json_line(value: Any) -> None:
 
 
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """Return an empty table; columns named in `right` are aligned to the right."""
+    """Return an empty table; columns named in `right` are aligned to the right.
+
+    On a narrow screen cells go on in a further line, those of the widest columns first: nothing is cut off.
+    """
     result = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     for column in columns:
-        free = column in ("name", "value", "instead of", "note", "file", "system", "tensors", "ended by")
-        result.add_column(column, justify="right" if column in right else "left", no_wrap=not free, overflow="fold")
+        result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return result
 
 

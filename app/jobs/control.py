@@ -14,12 +14,12 @@ from app.jobs.preparation import find_engine
 from app.jobs.submission import SubmitRequest
 from app.jobs.timeline import tell, touch
 from app.tables import Job
+from app.wire.base import MAX_NAME
 from app.wire.control import Extend, JobChange
 from app.wire.jobs import FINAL_STATES
 from app.wire.problems import Problem
 
 PREFIX = "extension of "
-MAX_NAME = 120
 
 
 def change(session: Session, job_id: int, wanted: JobChange, *, version: int | None, by: str) -> None:

@@ -15,12 +15,12 @@ from app.jobs.submission import SubmitRequest
 from app.jobs.timeline import tell, touch
 from app.settings import Settings
 from app.tables import Job
+from app.wire.base import MAX_NAME
 from app.wire.jobs import JobSubmit
 
 log = logging.getLogger(__name__)
 
 BATCH = 20
-MAX_NAME = 120
 
 
 def submit_due(sessions: sessionmaker[Session], settings: Settings) -> int:

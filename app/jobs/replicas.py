@@ -16,10 +16,9 @@ from app.jobs.preparation import Prepared
 from app.jobs.submission import SubmitRequest
 from app.settings import Settings
 from app.tables import Group, Job
+from app.wire.base import MAX_NAME
 from app.wire.jobs import MAX_SEED, Check, JobSubmit
 from app.wire.problems import Notice, Problem
-
-MAX_NAME = 120
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from app.jobs.submission import SubmitRequest, find_repeated
 from app.jobs.timeline import tell, touch
 from app.settings import Settings
 from app.tables import BaseModel, Event, Job, JobDataset, JobLeaf
+from app.wire.base import MAX_NAME
 from app.wire.comparison import Comparison, Reproduce
 from app.wire.jobs import FINAL_STATES, Origin
 
@@ -33,7 +34,6 @@ FROZEN = (
 """Columns that a reproduction takes over: nothing is resolved or planned again."""
 
 PREFIX = "reproduction of "
-MAX_NAME = 120
 
 BATCH = 20
 """Verdicts of one round of upkeep, so that it soon gets to its other work."""

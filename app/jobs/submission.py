@@ -15,6 +15,7 @@ from app.jobs import bases, leaves, planning, subjects, tasks, transitions
 from app.jobs.preparation import Prepared, with_plan
 from app.jobs.timeline import tell
 from app.tables import BaseModel, Errand, Job, JobDataset, JobLeaf
+from app.wire.base import MAX_NAME
 from app.wire.problems import Problem
 
 
@@ -166,7 +167,8 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
 
 
 def name_of(prepared: Prepared) -> str:
-    """Return a submission's name; where its owner gave none, that of its data, or else of its models."""
-    data = sorted({row.name for row in prepared.datasets.values()})
-    models = [one.model.name for one in prepared.models]
-    return prepared.submit.name or "+".join(data)[:80] or "+".join(models)[:80] or prepared.engine.name
+    """Return a submission's name; where its owner gave none, one of its models and data: `job:17@2000 on water`."""
+    data = "+".join(sorted({row.name for row in prepared.datasets.values()}))
+    models = "+".join(one.model.name for one in prepared.models)
+    named = " on ".join(part[: MAX_NAME // 2 - 2] for part in (models, data) if part)
+    return prepared.submit.name or named or prepared.engine.name

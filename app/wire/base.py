@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """Digest under which bytes are stored. It becomes part of a path, so nothing else may pass for one."""
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+MAX_NAME = 120
+"""Longest name of a job or a group, in characters."""
 
 
 class Message(BaseModel):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.wire.base import Message, View
+from app.wire.base import MAX_NAME, Message, View
 from app.wire.jobs import JobState, Verdict
 from app.wire.provenance import LeafDifference
 
@@ -12,7 +12,9 @@ from app.wire.provenance import LeafDifference
 class Reproduce(Message):
     """How to reproduce a job."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=120, description="Default: reproduction of NAME.")
+    name: str | None = Field(
+        default=None, min_length=1, max_length=MAX_NAME, description="Default: reproduction of NAME."
+    )
     allow_other_versions: bool = Field(
         default=False,
         description="Also when this server has another version of the engine's library than the job ran with.",

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from app.wire.base import Message
+from app.wire.base import MAX_NAME, Message
 from app.wire.jobs import OnExisting
 
 
@@ -21,7 +21,7 @@ class Retry(Message):
 class JobChange(Message):
     """What may be changed of a job at any time; what is left out stays as it is."""
 
-    name: str | None = Field(default=None, min_length=1, max_length=120)
+    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME)
     priority: int | None = Field(default=None, ge=-100, le=100, description="Higher runs first.")
     tags: list[str] | None = Field(default=None, max_length=20, description="All of them: they replace those it has.")
 
@@ -30,7 +30,7 @@ class Extend(Message):
     """To how many steps a training is extended."""
 
     steps: int = Field(ge=1, description="Counted from its very beginning, so more than it has.")
-    name: str | None = Field(default=None, min_length=1, max_length=120, description="Default: extension of NAME.")
+    name: str | None = Field(default=None, min_length=1, max_length=MAX_NAME, description="Default: extension of NAME.")
     on_existing: OnExisting | None = Field(
         default=None, description="What to do when the same extension is here already; as in a submission."
     )

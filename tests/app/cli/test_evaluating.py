@@ -1,6 +1,7 @@
 """`cairn test` and `cairn freeze`: against a real server, with a worker that computes nothing."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_errors_are_printed_in_full_and_fetched(
     assert cairn("show", number, "--json").json["resolved"]["numb_test"] == 5
     shown = cairn("show", model.removeprefix("job:"))
     assert f"job {number}, step 200 on {copper}/md" in shown.out, shown.out
+    assert re.search(rf"{number} +test +{model}@200 on copper +completed", cairn("ls").out)
 
 
 def test_a_frozen_model_comes_with_its_proof_and_is_not_frozen_twice(
