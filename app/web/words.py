@@ -126,14 +126,14 @@ def _deviating(key: str) -> tuple[str, str]:
     return which, quantity
 
 
-def panels(engine: str, keys: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return title, unit and scale by panel, for these metrics and all known ones: one may appear while a page is open.
+def panels(engine: str, keys: Iterable[str]) -> dict[str, dict[str, str | bool]]:
+    """Return title, unit, scale and whether it has a chart by panel, for these metrics and all known ones: one may appear while a page is open.
 
     In the order in which the panels belong.
     """
     described = _known(engine)
     described |= {panel: described.get(panel) or _unknown(key) for key in keys for panel in [panel_of(key)]}
-    shown = {"title", "unit", "scale"}
+    shown = {"title", "unit", "scale", "charted"}
     return {panel: known.model_dump(include=shown) for panel, known in described.items()}
 
 

@@ -16,6 +16,7 @@ class MetricWords(View):
     scale: Literal["log", "linear"] = Field(
         default="log", description="How its chart begins: losses fall over decades."
     )
+    charted: bool = Field(default=True, description="False: it says how far a job is, and a chart of it would not.")
 
 
 class MetricSeries(View):

@@ -23,15 +23,15 @@ WORDS = {
     "devi/e": MetricWords(title="Energy deviation", unit="eV/atom"),
     "energy_per_atom": MetricWords(title="Energy per atom", unit="eV", short="E", scale="linear"),
     "fmax": MetricWords(title="Largest force", unit="eV/Å", short="F max"),
-    "run": MetricWords(title="Run that goes on", short="Run", scale="linear"),
-    "time": MetricWords(title="How often it was done, this time included", short="Times done", scale="linear"),
+    "run": MetricWords(title="Run that goes on", short="Run", charted=False),
+    "time": MetricWords(title="How often it was done, this time included", short="Times done", charted=False),
     "energy_difference": MetricWords(
         title="Energy, frozen against checkpoint", unit="eV", short="Energy apart", scale="linear"
     ),
     "force_difference": MetricWords(
         title="Forces, frozen against checkpoint", unit="eV/Å", short="Forces apart", scale="linear"
     ),
-    "tensors": MetricWords(title="Tensors that are equal", short="Equal tensors", scale="linear"),
+    "tensors": MetricWords(title="Tensors that are equal", short="Equal tensors", charted=False),
 }
 """Of a training, of a frozen model, and of the models of an ensemble, frame by frame: `devi/max_f` is the largest of a frame's atoms."""
 

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 from sqlalchemy.orm import Session
 
 from app.artifacts.service import record_blob
 from app.artifacts.store import open_store
-from app.db import make_engine
+from app.auth import AttemptIdentity
+from app.db import make_engine, transaction
 from app.engines.deepmd.testing import QUANTITIES
+from app.jobs import metrics
 from app.settings import Settings
-from app.tables import Job, JobFile
+from app.tables import Attempt, Job, JobFile
 from app.wire.measuring import (
     ErrorHistogram,
     ErrorPlots,
@@ -24,7 +27,7 @@ from app.wire.measuring import (
     WorstFrame,
 )
 from app.wire.relaxing import RelaxedRun, RelaxReport
-from tests.app.web.seeding import Seeded
+from tests.app.web.seeding import Seeded, encode
 
 pytestmark = pytest.mark.browser
 
@@ -124,6 +127,17 @@ def test_a_trajectory_is_drawn_and_played(relaxed: int, page: Page, server: str,
     expect(view.locator("output")).to_have_text("frame 0 of 1 · -3.500000 eV")
     # What the software renderer of a machine without a GPU says about its own speed.
     faults[:] = [fault for fault in faults if "GPU stall due to ReadPixels" not in fault]
+
+
+def test_what_says_only_how_far_a_job_is_has_no_chart(page: Page, server: str, content: Seeded, app: FastAPI) -> None:
+    frames = np.arange(1, 30)
+    measured = {"step": frames, "relax/fmax": 1 / frames, "relax/run": np.ones(29)}
+    with transaction(app.state.sessions) as session:
+        attempt = session.query(Attempt).filter(Attempt.job_id == content.running).one()
+        metrics.ingest(session, AttemptIdentity(attempt.id, content.running, 1), 10**6, encode(measured))
+    page.goto(f"{server}/jobs/{content.running}")
+    expect(page.locator("figure[data-panel=fmax]")).to_have_count(1)
+    expect(page.locator("figure[data-panel=run]")).to_have_count(0)
 
 
 def test_errors_are_drawn_and_the_worst_frames_downloaded(tested: int, page: Page, server: str) -> None:

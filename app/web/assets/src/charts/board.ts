@@ -122,7 +122,7 @@ export abstract class Board<Data> {
 
   private show(data: Data): void {
     this.newest = data;
-    const wanted = panels(this.keys(data), Object.keys(this.data.words));
+    const wanted = panels(this.keys(data), Object.keys(this.data.words)).filter(({ name }) => this.wordsFor(name).charted !== false);
     need("#charts-note").textContent = wanted.length || this.range ? this.note(data) : this.waiting();
     const listener: Listener = { zoom: (from, to) => this.zoom([from, to]), log: (name, on) => this.setLog(name, on) };
     for (const panel of wanted) {

@@ -23,6 +23,8 @@ export interface Words {
   unit: string;
   /** How the chart begins; without it, logarithmic. */
   scale?: "log" | "linear";
+  /** False: there is no chart of it. */
+  charted?: boolean;
 }
 
 const HEIGHT = 232;
@@ -142,7 +144,7 @@ export abstract class Chart<Data> {
     return {
       width: this.canvas.clientWidth,
       height: HEIGHT,
-      padding: [8, 10, 0, 0],
+      padding: [8, 20, 0, 0],
       cursor: { sync: { key: "steps", setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
       legend: { live: true },
       scales: { x: { time: false, distr: this.look.logX ? 3 : 1 }, y: { distr: this.look.logY ? 3 : 1 } },
