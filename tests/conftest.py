@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -27,6 +28,11 @@ from app.tables import Base
 from tests.scheduling import order_of, pytest_xdist_make_scheduler
 
 __all__ = ["pytest_xdist_make_scheduler"]
+
+
+def pytest_configure() -> None:
+    # A shell's background job ignores Ctrl-C, and so would every command that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
