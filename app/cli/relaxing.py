@@ -91,7 +91,7 @@ def print_report(report: RelaxReport) -> None:
         out().print(f"{counted(len(more), 'more such finding')} in {FILE}.")
     if len(report.runs) > 1 and report.minima:
         _print_minima(report.minima)
-    for repeat in report.repeats:
+    for repeat in report.repeats_in_words():
         _print_repeat(repeat)
 
 

@@ -1,5 +1,7 @@
 """What a job that relaxes structures tells: what is odd about them, where each run ended, which minima it found, what repeats."""
 
+import re
+from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
@@ -9,6 +11,9 @@ from app.wire.base import View
 Outcome = Literal["converged", "not-converged", "not-finite", "stopped"]
 """converged: no force is larger than asked for. not-converged: it took all its steps. not-finite: an energy or a force was none.
 stopped: the job was paused or cancelled on its way."""
+
+_TIME = re.compile(r", time (\d+)$")
+"""The end of `Repeat.how` of what is done several times in the same way."""
 
 
 class Finding(View):
@@ -66,7 +71,7 @@ class Minimum(View):
 class Repeat(View):
     """All runs done once more, compared with the first time bit for bit."""
 
-    how: str = Field(description="`again in the same process`, `in a fresh process`, `with 2 threads`, …")
+    how: str = Field(description="`in the same process, time 2`, `in a fresh process`, `with 2 threads`, …")
     identical: bool
     frames: int = Field(description="Frames that were compared.")
     positions: float = Field(description="Largest difference of a coordinate, in Å.")
@@ -90,3 +95,20 @@ class RelaxReport(View):
     minima: list[Minimum] = []
     repeats: list[Repeat] = []
     trajectory: str = Field(description="The file with every frame that programs and the page's view read.")
+
+    def repeats_in_words(self) -> list[Repeat]:
+        """Return `repeats` with those as one that were done the same way one after another, all of them identical."""
+        return [_as_one(list(alike)) for _, alike in groupby(self.repeats, _way)]
+
+
+def _way(repeat: Repeat) -> tuple[str, int] | int:
+    """Return what repeats that are told as one have in common; one that differs is told by itself."""
+    return (_TIME.sub("", repeat.how), repeat.frames) if repeat.identical else id(repeat)
+
+
+def _as_one(alike: list[Repeat]) -> Repeat:
+    first, last = alike[0], alike[-1]
+    until = _TIME.search(last.how)
+    if first is last or until is None:
+        return first
+    return first.model_copy(update={"how": first.how.replace(", time ", ", times ") + f" to {until[1]}"})

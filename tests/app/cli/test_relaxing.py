@@ -1,5 +1,6 @@
 """`cairn relax`: files become a dataset, and what came out is printed; against a real server, with a worker that computes nothing."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def run(name: str, energy: float | None) -> RelaxedRun:
     )  # fmt: skip
 
 
+def again(number: int, *, identical: bool = True) -> Repeat:
+    how = f"in the same process, time {number}"
+    apart = 0 if identical else 1e-9
+    return Repeat(
+        how=how, identical=identical, frames=8, positions=apart, energy=0, forces=0, parts_in="pair.2", parts_at=1
+    )
+
+
 REPORT = RelaxReport(
     library="deepmd-kit 3.2.0", optimizer="FIRE", fmax=0.05, cell="fixed", form="checkpoint", threads=1,
     trajectory="trajectory.extxyz",
@@ -34,6 +43,9 @@ REPORT = RelaxReport(
     runs=[run("pair.1", -3.25), run("pair.2", None)],
     minima=[Minimum(model="job:1@200", formula="Cu2", rank=1, energy=-3.25, above=0.0, runs=["pair.1"])],
     repeats=[
+        *(again(number) for number in range(2, 12)),
+        again(12, identical=False),
+        again(13),
         Repeat(how="in a fresh process", identical=True, frames=8, positions=0, energy=0, forces=0),
         Repeat(how="with 2 threads", identical=False, frames=8, positions=2e-9, energy=0, forces=0, parts_in="pair.1",
                parts_at=3),
@@ -68,6 +80,8 @@ def test_files_become_a_dataset_and_the_report_is_printed(
     for shown in ("holds 3 structures", "pair.1", "-3.250000", "not finite", "are close", "the same, bit for bit"):
         assert shown in said, shown
     assert "pair.1 parts at frame 3" in said
+    times = re.findall("Again in the same process, (times?[^:]*):", said)
+    assert times == ["times 2 to 11", "time 12", "time 13"], "what is the same is said once"
     assert (tmp_path / "out" / "relax.json").exists()
     number = done.out.split("Job ")[1].split()[0]
     job = cairn("show", number, "--json").json
