@@ -58,6 +58,9 @@ class StructureView {
     const player = h("div", { class: "player" }, this.select, this.play, this.slider, this.said);
     place.replaceChildren(this.stage, player);
     this.viewer = library.createViewer(this.stage, { backgroundColor: "white" });
+    // Straight along an axis, a crystal's atoms hide one another.
+    this.viewer.rotate(25, "y");
+    this.viewer.rotate(15, "x");
     this.select.addEventListener("change", () => this.choose(Number(this.select.value)));
     this.slider.addEventListener("input", () => this.draw(Number(this.slider.value)));
     this.play.addEventListener("click", () => this.toggle());
