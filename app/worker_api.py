@@ -15,7 +15,19 @@ from app.errands import service as errands
 from app.errors import NotFound
 from app.fleet import outcomes
 from app.fleet import service as fleet
-from app.jobs import beginning, checkpoints, files, leases, logs, queueing, retention, subjects, timeline, transitions
+from app.jobs import (
+    beginning,
+    checkpoints,
+    chosen,
+    files,
+    leases,
+    logs,
+    queueing,
+    retention,
+    subjects,
+    timeline,
+    transitions,
+)
 from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
@@ -140,7 +152,7 @@ def _claim(session: Session, claimed: transitions.Claimed, begin: beginning.Begi
             "resume_from": begin.checkpoint,
             "datasets": [_grant(row) for row in session.scalars(_datasets(job.id))],
             "models": subjects.grants(session, job.id),
-            "checkpoints": CheckpointPolicy.model_validate(job.checkpoint_policy),
+            "checkpoints": chosen.for_worker(job, retention.policy_of(job)),
             "file_stem": job.file_stem,
             "next_event_seq": attempt.event_seq + 1,
         }
@@ -209,7 +221,8 @@ def environment(
 @router.get("/attempts/{attempt_id}/retention")
 def policy(attempt: CurrentAttempt, session: ReadSession) -> CheckpointPolicy:
     """Which checkpoints the job keeps, as somebody may have changed it since the claim."""
-    return retention.policy_of(session.get_one(Job, attempt.job_id))
+    job = session.get_one(Job, attempt.job_id)
+    return chosen.for_worker(job, retention.policy_of(job))
 
 
 @router.post("/attempts/{attempt_id}/checkpoints")

@@ -110,10 +110,17 @@ def held_out(
         list[str] | None,
         typer.Argument(metavar="[REF]...", help="dataset:NAME[@VERSION][/SYSTEM]; of several tasks TASK=dataset:…"),
     ] = None,
+    at: Annotated[
+        list[int] | None,
+        typer.Option(min=1, metavar="STEP", help="The checkpoint of this step as well, once it is there. Repeatable."),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, metavar="STEPS", help="Those of the steps that this divides as well.")
+    ] = None,
     none: Annotated[bool, typer.Option("--none", help="On nothing more.")] = False,
     json: Json = False,
 ) -> None:
-    """Show on which data a training was tested, or say on which it is, by itself, once it has completed."""
+    """Show on which data a training was tested, or say on which it is, by itself: its last checkpoint, and chosen ones."""
     from app.cli import measuring
 
-    measuring.hold_out(job, data or [], none=none, as_json=json)
+    measuring.hold_out(job, data or [], given(at=at, every=every), none=none, as_json=json)

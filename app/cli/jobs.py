@@ -24,6 +24,8 @@ from app.cli.options import (
     Replicas,
     Seed,
     Settings,
+    TestAt,
+    TestEvery,
     TestOn,
     given,
 )
@@ -72,6 +74,8 @@ def submit(
     checkpoint_every: Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
     on_existing: Existing = None,
     test_on: TestOn = None,
+    test_at: TestAt = None,
+    test_every: TestEvery = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -104,6 +108,8 @@ def submit(
         resources=given(gpus=gpus) or None,
         on_existing=on_existing,
         test_on=test_on,
+        test_at=test_at,
+        test_every=test_every,
     )
     submission.submit(
         submission.Wanted(file, fields, start, set_ or []),
@@ -127,6 +133,8 @@ def check(
     gpus: Gpus = None,
     on_existing: Existing = None,
     test_on: TestOn = None,
+    test_at: TestAt = None,
+    test_every: TestEvery = None,
     set_: Settings = None,
     engine: Engine = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say in words where each value came from.")] = False,
@@ -145,6 +153,8 @@ def check(
             resources=given(gpus=gpus) or None,
             on_existing=on_existing,
             test_on=test_on,
+            test_at=test_at,
+            test_every=test_every,
         ),
         start,
         set_ or [],

@@ -6,6 +6,7 @@ from rich.markup import escape
 
 from app.cli.api import Api, connect, view
 from app.cli.errors import print_tests
+from app.cli.measuring import chosen
 from app.cli.screen import ago, duration, out, print_json, size, standing, state, table
 from app.cli.starting import words
 from app.cli.transfer import kept
@@ -89,7 +90,7 @@ def _facts(job: JobDetail) -> list[tuple[str, str]]:
     if job.base:
         facts.append(("start", escape(words(job.start, job.base)) + (f", {kept(job.plan)}" if job.plan else "")))
     facts += [("data", escape(", ".join(job.datasets)))] if job.datasets else []
-    facts += [("to test on", escape(", ".join(job.test_on)))] if job.test_on else []
+    facts += [("to test on", escape(", ".join(job.test_on)) + chosen(job))] if job.test_on else []
     facts += [("models", escape(", ".join(model.name for model in job.models)))] if job.models else []
     facts.append(("seed", f"{job.seed if job.seeds else 'none'} ({job.determinism})"))
     facts += [("gpus", str(job.resources.gpus))] if job.resources.gpus > 1 else []

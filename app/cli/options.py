@@ -77,6 +77,16 @@ TestOn = Annotated[
         help="Test its last checkpoint on this data: dataset:water-held-out; of several tasks TASK=dataset:…. Repeatable.",
     ),
 ]
+TestAt = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--test-at", min=1, metavar="STEP", help="So is the checkpoint of this step, once it is there. Repeatable."
+    ),
+]
+TestEvery = Annotated[
+    int | None,
+    typer.Option("--test-every", min=1, metavar="STEPS", help="So are those of the steps that this divides."),
+]
 Gpus = Annotated[
     int | None,
     typer.Option(

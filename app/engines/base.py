@@ -242,6 +242,9 @@ class Engine(Protocol):
         together: a step takes a batch for each of them.
         """
 
+    def checkpoint_interval(self, config: Mapping[str, Json]) -> int:
+        """Return after how many steps a training of this resolved config writes a checkpoint each time."""
+
     def longer(self, steps: int) -> dict[str, Json]:
         """Return what to submit, with start mode resume, to have a training go on to `steps` and be as it was otherwise."""
 

@@ -94,6 +94,8 @@ def extension(session: Session, job_id: int, wanted: Extend, begin: Beginning) -
         "resources": {"gpus": job.gpus},
         # What was measured already is not named any more: then it is what was asked for.
         "test_on": list(job.test_on or job.submitted.get("test_on") or ()),
+        "test_at": [step for step in job.test_at or job.submitted.get("test_at") or () if step > begin.step],
+        "test_every": job.test_every or job.submitted.get("test_every"),
         "on_existing": wanted.on_existing,
     }
 

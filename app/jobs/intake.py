@@ -11,6 +11,7 @@ from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.db import reading, transaction
 from app.jobs import preparation, replicas, submission, twins, weight_check
+from app.jobs.chosen import Chosen
 from app.jobs.preparation import Prepared
 from app.jobs.replicas import PreparedGroup
 from app.jobs.submission import SubmitRequest
@@ -85,7 +86,7 @@ def accept(session: Session, store: BlobStore, prepared: Prepared | PreparedGrou
     if whole is not None and whole.decision == "reuse":
         job = twins.reuse(session, whole)
         for member, decided in zip(_members(prepared), found, strict=True):
-            twins.measure_too(session, decided.check, member.test_on)
+            twins.measure_too(session, decided.check, member.test_on, Chosen.of_submission(member.submit))
         return Answer(job, new=False, reused=whole)
     if isinstance(prepared, PreparedGroup):
         job, new = replicas.create(session, prepared, request)

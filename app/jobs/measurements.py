@@ -119,22 +119,37 @@ def _short(data: Sequence[str]) -> list[str]:
 
 
 def pairs(session: Session, store: BlobStore, left: int, right: int) -> list[MeasuredPair]:
-    """Return two trainings' errors on the same data: of each the newest job that has completed, at its newest checkpoint.
+    """Return two trainings' errors on the same data, each by the newest job that has completed.
 
-    Tasks are compared by their names; the one model of a training that has no tasks with each.
+    Of each data first the newest checkpoint of both, whatever its step, then those of equal steps, the last first. Tasks
+    are compared by their names; the one model of a training that has no tasks with each.
     """
-    ours, theirs = (_newest(of_training(session, store, job_id)) for job_id in (left, right))
-    return [MeasuredPair(left=one, right=other) for one in ours for other in theirs if _comparable(one, other)]
+    ours, theirs = (_by_step(of_training(session, store, job_id)) for job_id in (left, right))
+    return [
+        MeasuredPair(left=one[steps[0]], right=other[steps[1]])
+        for key, one in ours.items()
+        for other_key, other in theirs.items()
+        if _comparable(key, other_key)
+        for steps in _steps(one, other)
+    ]
 
 
-def _comparable(one: Measured, other: Measured) -> bool:
-    return one.data_digest == other.data_digest and (one.head == other.head or None in (one.head, other.head))
+_Key = tuple[str, str | None]
+"""Digest of the data, and the task."""
 
 
-def _newest(rows: Sequence[Measured]) -> list[Measured]:
-    found: dict[tuple[str, str | None], Measured] = {}
+def _comparable(one: _Key, other: _Key) -> bool:
+    return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
+
+
+def _steps(one: Mapping[int, Measured], other: Mapping[int, Measured]) -> list[tuple[int, int]]:
+    last = (max(one), max(other))
+    return [last, *((step, step) for step in sorted(one.keys() & other.keys(), reverse=True) if (step, step) != last)]
+
+
+def _by_step(rows: Sequence[Measured]) -> dict[_Key, dict[int, Measured]]:
+    found: dict[_Key, dict[int, Measured]] = {}
     for row in rows:
-        key = (row.data_digest, row.head)
-        if row.errors and (key not in found or row.step > found[key].step):
-            found[key] = row
-    return list(found.values())
+        if row.errors:
+            found.setdefault((row.data_digest, row.head), {}).setdefault(row.step, row)
+    return found

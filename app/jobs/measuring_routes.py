@@ -33,7 +33,7 @@ def list_tests(job_id: JobId, session: ReadSession, store: Blobs) -> list[Measur
 
 @router.get("/{left}/tests/{right}")
 def compare_tests(left: JobId, right: JobId, session: ReadSession, store: Blobs) -> list[MeasuredPair]:
-    """The errors of two trainings on the same data, side by side: of each the newest checkpoint that was tested on it."""
+    """The errors of two trainings on the same data, side by side: of each the newest checkpoint tested, and all of equal steps."""
     for job_id in (left, right):
         service.version(session, job_id)
     return measurements.pairs(session, store, left, right)
@@ -41,7 +41,7 @@ def compare_tests(left: JobId, right: JobId, session: ReadSession, store: Blobs)
 
 @router.put("/{job_id}/test-on")
 def name_test_data(job_id: JobId, body: MeasureOn, session: WriteSession) -> JobDetail:
-    """Say on which data a training's last checkpoint is tested once it has completed; one that has is tested soon."""
-    measuring.name_data(session, job_id, body.data)
+    """Say on which data a training is tested: its last checkpoint once it has completed, chosen ones once they are there."""
+    measuring.name_data(session, job_id, body)
     session.flush()
     return service.detail(session, service.get(session, job_id))

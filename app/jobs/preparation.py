@@ -1,7 +1,7 @@
 """From a submission to all that is known before it is stored: base, data, resolution, transfer plan, hints."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,7 +15,7 @@ from app.engines import registry
 from app.engines.base import Engine, Task
 from app.errors import Invalid
 from app.inheritance import inheritance
-from app.jobs import bases, held_out, named_data, planning, subjects, tasks
+from app.jobs import bases, chosen, held_out, named_data, planning, subjects, tasks
 from app.jobs.hints import hints
 from app.jobs.retention import unknown_metric
 from app.resolve import data_uses, resolve
@@ -180,8 +180,21 @@ def _resolve(
     if problem := unknown_metric(engine, submit.kind, answer.config, best, "/checkpoints/keep_best"):
         raise Invalid([problem])
     test_on = settle_held_out(session, engine, submit.test_on, "/test_on", answer.config)
+    if problems := list(_refused_steps(engine, submit, answer, found)):
+        raise Invalid(problems)
     answer.warnings += held_out.overlaps(engine, test_on, "/test_on", answer.config)
     return Prepared(engine, submit, answer, datasets, found, test_on=tuple(test_on))
+
+
+def _refused_steps(
+    engine: Engine, submit: JobSubmit, answer: Resolution, found: bases.Found | None
+) -> Iterator[Problem]:
+    interval = submit.checkpoints.every_steps or engine.checkpoint_interval(answer.config)
+    start = (found.base.facts.step or 0) if found and submit.start.mode == "resume" else 0
+    when = chosen.Writing(interval, start, answer.total_steps)
+    return chosen.refused(
+        chosen.Chosen.of_submission(submit), submit.test_on, when, "/test_at", "/test_every", "/test_on"
+    )
 
 
 def settle_held_out(

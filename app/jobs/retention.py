@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.artifacts import service as blobs
 from app.engines.base import Engine
 from app.errors import Invalid, NotFound
+from app.jobs import chosen
 from app.jobs.timeline import tell
 from app.tables import BaseModel, Checkpoint, CheckpointFile, Errand, Job, JobModel
 from app.wire.jobs import FINAL_STATES, CheckpointPolicy
@@ -25,18 +26,20 @@ def reasons(
     session: Session, job_id: int, rows: Sequence[Checkpoint], policy: CheckpointPolicy
 ) -> dict[int, list[str]]:
     """Return why each of a job's checkpoints is kept, by its id; those that are not named are not."""
+    job = session.get_one(Job, job_id)
     referred_by = _referred_by(session, job_id, rows)
-    return kept([_candidate(row, referred_by) for row in rows], policy)
+    waiting = {row.id for row in rows if chosen.is_due(job, row)}
+    return kept([_candidate(row, referred_by, ["to be tested"] * (row.id in waiting)) for row in rows], policy)
 
 
-def _candidate(row: Checkpoint, referred_by: Mapping[str, Sequence[str]]) -> Candidate:
+def _candidate(row: Checkpoint, referred_by: Mapping[str, Sequence[str]], own: Sequence[str]) -> Candidate:
     digests = dict.fromkeys(file.blob_sha256 for file in row.files)
     return Candidate(
         key=row.id,
         step=row.step,
         metrics=row.metrics,
         good=all(file.blob.damaged_at is None for file in row.files),
-        referred_by=list(dict.fromkeys(who for digest in digests for who in referred_by.get(digest, ()))),
+        referred_by=[*own, *dict.fromkeys(who for digest in digests for who in referred_by.get(digest, ()))],
     )
 
 

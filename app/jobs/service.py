@@ -150,6 +150,8 @@ def detail(session: Session, job: Job) -> JobDetail:
             "files": files.listed(session, job.id),
             "models": subjects.views(session, job.id),
             "test_on": job.test_on or [],
+            "test_at": job.test_at or [],
+            "test_every": job.test_every,
         }
     )
 

@@ -155,6 +155,8 @@ def new_job(prepared: Prepared, request: SubmitRequest) -> Job:
         start_step=start_step,
         group_id=prepared.group_id,
         test_on=list(prepared.test_on) or None,
+        test_at=submit.test_at or None,
+        test_every=submit.test_every,
         file_stem=tasks.file_stem(
             prepared.engine, submit.kind, name, resolution.config, resolution.seed, resolution.digest
         ),

@@ -24,6 +24,8 @@ _OF_TRAININGS = {
     "checkpoints": "has no models to keep",
     "resources": "runs in one process",
     "test_on": "has no checkpoints to test",
+    "test_at": "has no checkpoints to test",
+    "test_every": "has no checkpoints to test",
 }
 """Keys of a submission that only trainings have a use for, and why."""
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
 from app.jobs import intact
+from app.jobs.chosen import Chosen
 from app.jobs.timeline import tell, touch
 from app.jobs.weight_check import Twin, decide
 from app.tables import Checkpoint, CheckpointFile, Job
@@ -167,10 +168,14 @@ def reuse(session: Session, check: WeightCheck) -> Job:
     return session.get_one(Job, check.twin, populate_existing=True)
 
 
-def measure_too(session: Session, check: WeightCheck, test_on: Sequence[str]) -> None:
+def measure_too(session: Session, check: WeightCheck, test_on: Sequence[str], choice: Chosen) -> None:
     """Have the twin that answers a submission measured on what that one asks for, beside what it is to be anyway."""
     job = session.get_one(Job, check.twin)
     new = [text for text in test_on if text not in (job.test_on or ())]
+    if test_on and choice:
+        job.test_at = sorted({*(job.test_at or ()), *choice.at}) or None
+        job.test_every = choice.every or job.test_every
+        job.tested_until = 0
     if new:
         job.test_on = [*(job.test_on or ()), *new]
         tell(session, job.id, "changed", f"to be measured on {', '.join(new)}, too, as a submission of the same asks")

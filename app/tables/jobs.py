@@ -61,7 +61,13 @@ class Job(Base):
     """`Resources.gpus`: slots of one worker that it takes, with as many processes."""
 
     test_on: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
-    """Held-out data that its last checkpoint is still to be measured on, once it has completed."""
+    """Held-out data that its checkpoints are still to be measured on: the last once it has completed, others before."""
+    test_at: Mapped[list[int] | None] = mapped_column(JSON(none_as_null=True))
+    """Steps whose checkpoints are measured on them, too."""
+    test_every: Mapped[int | None] = mapped_column(BigInteger)
+    """So are the checkpoints of the steps that this divides."""
+    tested_until: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Id of the newest checkpoint of which it is settled whether it is measured."""
 
     attempt: Mapped[int] = mapped_column(default=0)
     """Number of the newest attempt; the next claim makes attempt + 1."""

@@ -128,6 +128,14 @@ class JobSubmit(Message):
         description="Held-out data, `dataset:NAME[@VERSION][/SYSTEM]`, of a training of several tasks `TASK=dataset:…`: "
         "once it has completed, its last checkpoint is tested on each, by a job of its own.",
     )
+    test_at: list[Annotated[int, Field(ge=1, lt=2**63)]] = Field(
+        default=[],
+        max_length=100,
+        description="Steps whose checkpoints are tested on them as well, once they are there.",
+    )
+    test_every: int | None = Field(
+        default=None, ge=1, lt=2**63, description="So are the checkpoints of the steps that this divides."
+    )
     replicas: int = Field(
         default=1,
         ge=1,
@@ -343,6 +351,8 @@ class JobDetail(JobView):
     files: list[JobFile] = []
     models: list[UsedModel] = Field(default=[], description="What it works on, when it is no training.")
     test_on: list[str] = Field(default=[], description="What its last checkpoint is yet to be tested on.")
+    test_at: list[int] = Field(default=[], description="Steps whose checkpoints are, too.")
+    test_every: int | None = Field(default=None, description="So are the checkpoints of the steps that this divides.")
 
     submitted: dict[str, Any]
     resolved: dict[str, Any]

@@ -1,6 +1,7 @@
 """What a job that measures models on data tells: their errors on all of it, by system, by element, and the worst frames."""
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
@@ -114,16 +115,22 @@ class Measured(View):
 
 
 class MeasuredPair(View):
-    """Two trainings on the same held-out data: of each the newest that is there."""
+    """Two trainings on the same held-out data: of each the newest checkpoint that was measured, or both of one step."""
 
     left: Measured
     right: Measured
 
 
 class MeasureOn(Message):
-    """On which data a training's last checkpoint is measured by itself once it has completed; none: not at all."""
+    """On which data a training's checkpoints are measured by themselves: the last once it has completed; none: not at all."""
 
     data: list[str] = Field(
         max_length=20,
         description="`dataset:NAME[@VERSION][/SYSTEM]`, of a training of several tasks `TASK=dataset:…`: a job each.",
+    )
+    at: list[Annotated[int, Field(ge=1, lt=2**63)]] = Field(
+        default=[], max_length=100, description="Steps whose checkpoints are measured, too: now those that are there."
+    )
+    every: int | None = Field(
+        default=None, ge=1, lt=2**63, description="So are the checkpoints of the steps that this divides."
     )

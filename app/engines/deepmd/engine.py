@@ -89,6 +89,10 @@ class DeepmdEngine:
         """Complete a submitted config, or say everything that is wrong with it."""
         return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base, ranks=ranks)
 
+    def checkpoint_interval(self, config: Mapping[str, Json]) -> int:
+        """Return its `save_freq`."""
+        return int(config["training"]["save_freq"])
+
     def longer(self, steps: int) -> dict[str, Json]:
         """Return the number of steps: a resumed training takes all else from its base, and its schedule is re-derived."""
         return {"training": {"numb_steps": steps}}

@@ -78,6 +78,10 @@ class MinimindEngine:
         """
         return resolution.resolve(config, root_seed=root_seed, datasets=datasets, start=start, base=base)
 
+    def checkpoint_interval(self, config: Mapping[str, Json]) -> int:
+        """Return its `save_interval`."""
+        return int(config["training"]["save_interval"])
+
     def longer(self, steps: int) -> dict[str, Json]:
         """Return the number of steps: a resumed training takes all else from its base."""
         return {"training": {"max_steps": steps}}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from app.engines import registry
+from app.web.error_curves import ErrorCurve, curves
 from app.web.pages.base import Control, Page
 from app.web.parity import Plotted
 from app.web.plan import Part
@@ -180,6 +181,11 @@ class JobOverviewPage(JobFrame):
     """What the model wrote at validations, newest first."""
     exports: Mapping[str, str]
     """What files of role export are, by the ends of their names."""
+
+    @property
+    def curves(self) -> Sequence[ErrorCurve]:
+        """Return how the errors of a training on held-out data changed, where several checkpoints were measured."""
+        return curves(self.tests)
 
     @property
     def drawn_runs(self) -> Sequence[Mapping[str, Any]]:

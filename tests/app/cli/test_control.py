@@ -72,7 +72,13 @@ def test_data_to_be_tested_on_are_shown_named_and_taken_back(cairn: Cairn, job: 
     wrong = cairn("test-on", job, "metal=dataset:copper")
     assert (wrong.code, "no-such-head" in wrong.err) == (1, True)
     assert cairn("test-on", job, "dataset:copper", "--none").code == 2
-    assert cairn("test-on", job, "--none", "--json").json == {"test_on": [], "tests": []}
+    chosen = cairn("test-on", job, "dataset:copper/md", "--at", 1000, "--every", 500)
+    assert "or another multiple" in chosen.err, "a checkpoint is written every 1000 steps"
+    chosen = cairn("test-on", job, "dataset:copper/md", "--at", 1000, "--every", 2000)
+    assert f"{said[:-1]}, and at step 1000 and every 2000 steps." in chosen.out
+    assert cairn("test-on", job, "--every", 1000).code == 2
+    nothing = {"test_on": [], "test_at": [], "test_every": None, "tests": []}
+    assert cairn("test-on", job, "--none", "--json").json == nothing
 
 
 def test_priorities_may_be_negative(cairn: Cairn, job: int) -> None:

@@ -91,6 +91,9 @@ class StubEngine:
             start_problems,
         )
 
+    def checkpoint_interval(self, config: Mapping[str, Any]) -> int:
+        return 1
+
     def longer(self, steps: int) -> dict[str, Any]:
         return {"steps": steps}
 

@@ -72,7 +72,7 @@ def test_a_training_is_tested_once_it_has_completed(client, train, upkeep, worke
     assert (waiting["state"], waiting["step"], waiting["errors"]) == ("queued", 1000, {})
     test = client.get(f"/api/v1/jobs/{waiting['job']}").json()
     assert (test["kind"], test["resolved"]["models"]) == ("test", [f"job:{job_id}@1000"])
-    assert test["name"] == f"{job['name']} on copper@1/md"
+    assert test["name"] == f"{job['name']}@1000 on copper@1/md"
     finish(worker, test["id"], rmse_f=0.25)
     (measured,) = measured_of(client, job_id)
     assert (measured["errors"], measured["data"]) == ({"rmse_f": 0.25}, ["dataset:copper@1/md"])
@@ -105,16 +105,98 @@ def test_each_task_of_several_is_tested_on_its_own_data(client, config, train, u
     assert len(again) == 2
 
 
+def steps_of(client, job_id):
+    return sorted(row["step"] for row in measured_of(client, job_id))
+
+
+def test_chosen_checkpoints_are_tested_as_soon_as_they_are_there(client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    job_id = submit(seed=1, config=config, test_on=[HELD_OUT], test_at=[300, 1000], test_every=400)["id"]
+    attempt = worker.claim(job_id)
+    assert attempt.claim["checkpoints"]["keep_every"] == 100, "a worker that is behind leaves none of them out"
+    for step, tests in ((200, 0), (300, 1), (400, 1), (500, 0), (400, 0)):
+        attempt.checkpoint(step, data=f"weights of {step}".encode())
+        assert upkeep() == tests, step
+        assert upkeep() == 0, "once"
+    assert steps_of(client, job_id) == [300, 400]
+    attempt.checkpoint(1000)
+    assert upkeep() == 1
+    attempt.end("completed", 1000)
+    upkeep()
+    assert steps_of(client, job_id) == [300, 400, 1000], "the last one once, though it was chosen"
+    after = client.get(f"/api/v1/jobs/{job_id}").json()
+    assert (after["test_on"], after["test_at"], after["test_every"]) == ([], [], None)
+
+
+def test_a_chosen_checkpoint_is_kept_until_its_test_is_there(client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    checkpoints = {"keep_last": 2}
+    attempt = worker.claim(submit(config=config, test_on=[HELD_OUT], test_at=[100], checkpoints=checkpoints)["id"])
+    job_id = attempt.claim["job_id"]
+
+    def kept():
+        return {row["step"]: row["kept"] for row in client.get(f"/api/v1/jobs/{job_id}/checkpoints").json()}
+
+    for step in (100, 200, 300, 400):
+        attempt.checkpoint(step, data=f"weights of {step}".encode())
+    assert kept() == {100: ["to be tested"], 300: ["newest"], 400: ["newest"]}
+    assert upkeep() == 1
+    (test,) = measured_of(client, job_id)
+    assert kept()[100] == [f"model of job {test['job']}"]
+
+
+def test_steps_chosen_later_are_tested_as_far_as_they_are_there(client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    attempt = worker.claim(submit(config=config, checkpoints={"keep_last": 2})["id"])
+    job_id = attempt.claim["job_id"]
+    for step in (100, 200, 300):
+        attempt.checkpoint(step, data=f"weights of {step}".encode())
+
+    def name(**steps):
+        return client.put(f"/api/v1/jobs/{job_id}/test-on", json={"data": [HELD_OUT], **steps})
+
+    gone = name(at=[300, 100]).json()
+    assert (gone["code"], gone["pointer"], gone["hint"]) == ("no-checkpoint", "/at/1", "There are 200, 300.")
+    assert name(at=[300, 400]).json()["test_at"] == [300, 400]
+    assert upkeep() == 1
+    assert name(every=100).json()["test_every"] == 100
+    assert upkeep() == 2, "300 is answered by the test that is there"
+    assert steps_of(client, job_id) == [200, 300]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "pointer", "hint"),
+    [
+        ({"test_at": [300, 350]}, "no-checkpoint", "/test_at/1", "Write 300, or set `checkpoints.every_steps`."),
+        ({"test_at": [1100]}, "out-of-range", "/test_at/0", "Choose one of its steps."),
+        ({"test_every": 250}, "no-checkpoint", "/test_every", "Write 300, or another multiple."),
+        ({"test_every": 300, "test_on": []}, "contradiction", "/test_every", "Name some in test_on."),
+        ({"test_at": [0]}, "greater-than-equal", "/test_at/0", None),
+    ],
+)
+def test_steps_without_a_checkpoint_are_refused(client, config, copper, wrong, code, pointer, hint):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    problem = client.post("/api/v1/jobs", json={"config": config, "test_on": [HELD_OUT], **wrong}).json()
+    assert (problem["code"], problem["pointer"], problem.get("hint")) == (code, pointer, hint), problem
+
+
+def test_what_decides_when_checkpoints_are_written_decides_which_can_be_chosen(client, config, copper):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    body = {"config": config, "test_on": [HELD_OUT], "test_at": [350], "checkpoints": {"every_steps": 50}}
+    assert client.post("/api/v1/configs/resolve", json=body).status_code == 200
+
+
 def test_an_extension_is_tested_on_the_same(app, train, upkeep):
     def named():
         with reading(app.state.sessions) as session:
             begin = beginning.find(session, app.state.blobs, job_id)
-            return control.extension(session, job_id, Extend(steps=2000), begin)["test_on"]
+            extension = control.extension(session, job_id, Extend(steps=2000), begin)
+            return extension["test_on"], extension["test_at"], extension["test_every"]
 
-    job_id = train(1, test_on=[HELD_OUT])
-    assert named() == ["dataset:copper@1/md"]
+    job_id = train(1, test_on=[HELD_OUT], test_at=[1000], test_every=1000)
+    assert named() == (["dataset:copper@1/md"], [], 1000), "its own steps are still to come"
     assert upkeep() == 1
-    assert named() == [HELD_OUT], "as it was asked for"
+    assert named() == ([HELD_OUT], [], 1000), "as it was asked for"
 
 
 def test_a_twin_that_is_the_answer_is_tested_on_what_was_asked(client, config, train, upkeep):
@@ -126,6 +208,10 @@ def test_a_twin_that_is_the_answer_is_tested_on_what_was_asked(client, config, t
         assert answer.json()["test_on"] == ["dataset:copper@1/md"]
         assert upkeep() == 1
         assert len(measured_of(client, job_id)) == 1, "the second time it is tested already"
+    chosen = client.post("/api/v1/jobs", json=again | {"test_at": [1000], "test_every": 1000}).json()
+    assert (chosen["test_at"], chosen["test_every"]) == ([1000], 1000)
+    assert upkeep() == 1
+    assert len(measured_of(client, job_id)) == 1
     group = {"config": config, "seed": 3, "replicas": 2}
     first = client.post("/api/v1/jobs", json=group).json()
     assert client.post("/api/v1/jobs", json={**again, **group}).json()["id"] == first["id"]
@@ -150,6 +236,21 @@ def test_data_can_be_named_later_and_two_trainings_are_compared_on_them(client, 
     )
     finish(worker, other.json()["id"], rmse_f=9.9)
     assert len(measured_of(client, first, second)) == 1, "fewer frames are other data"
+
+
+def test_two_trainings_are_compared_at_equal_steps_too(client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    jobs = []
+    for seed, steps in ((1, (100, 200, 300)), (2, (100, 200, 400))):
+        attempt = worker.claim(submit(seed=seed, config=config, test_on=[HELD_OUT], test_every=100)["id"])
+        jobs.append(attempt.claim["job_id"])
+        for step in steps:
+            attempt.checkpoint(step, data=f"weights of {seed} at {step}".encode())
+        assert upkeep() == 3
+        for row in measured_of(client, jobs[-1]):
+            finish(worker, row["job"], rmse_f=seed / row["step"])
+    pairs = [(pair["left"]["step"], pair["right"]["step"]) for pair in measured_of(client, *jobs)]
+    assert pairs == [(300, 400), (200, 200), (100, 100)]
 
 
 def test_what_could_not_be_measured_is_refused_before_the_training(client, config, copper):

@@ -483,7 +483,7 @@ EXAMPLES: dict[type[Page], Page] = {
         **FRAME_OF_JOB,
         report=REPORT,
         plots=[plotted(PLOTS)],
-        tests=[MEASURED],
+        tests=[MEASURED, MEASURED.model_copy(update={"step": 200, "errors": {"rmse_f": 0.7}})],
         testable=True,
         frozen=[FROZEN],
         relaxed=RELAXED,

@@ -113,6 +113,9 @@ class LineEngine:
         seeds = {"model": draft.config["model"]["seed"]}
         return EngineResolution(deepcopy(draft.config), draft.origins(), seeds, draft.config["steps"])
 
+    def checkpoint_interval(self, config: Mapping[str, Json]) -> int:
+        return int(config["every"])
+
     def longer(self, steps: int) -> dict[str, Json]:
         return {"steps": steps}
 

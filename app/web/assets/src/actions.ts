@@ -1,5 +1,5 @@
 // Forms that ask the REST API: `data-call="POST /api/v1/jobs/17/pause"`. What comes of it is said, and a refusal is shown with its reason.
-// Their fields are the body, on top of what `data-body` says: numbers as numbers, `data-list` as a list, `config.data` inside
+// Their fields are the body, on top of what `data-body` says: numbers as numbers, `data-list` and `data-numbers` as lists, `config.data` inside
 // `config`, empty ones left out; with `data-changed-only` only those that somebody changed. A button's own name and value (as
 // JSON) go along. `data-page` leads to what was made: `/jobs/` and its id.
 import { ApiError, call, newKey, type Problem } from "./api";
@@ -27,6 +27,7 @@ function isChanged(field: Field): boolean {
 
 function valueOf(field: Field): unknown {
   if (field.hasAttribute("data-list")) return field.value.split(",").map((word) => word.trim()).filter(Boolean);
+  if (field.hasAttribute("data-numbers")) return field.value.split(",").map((word) => word.trim()).filter(Boolean).map((word) => (Number.isNaN(Number(word)) ? word : Number(word)));
   if (field.value === "") return undefined;
   return field instanceof HTMLInputElement && field.type === "number" ? Number(field.value) : field.value.trim();
 }

@@ -164,6 +164,7 @@ function request(config: string, onExisting?: OnExisting): string {
     replicas: number("replicas"),
     resources: number("gpus") === undefined ? undefined : { gpus: number("gpus") },
     test_on: page.engines[engine()]!.tests ? testOn.values : undefined,
+    test_every: page.engines[engine()]!.tests ? number("test_every") : undefined,
     on_existing: onExisting,
   };
   const rest = JSON.stringify(options).slice(1, -1);
