@@ -50,6 +50,8 @@ class Writing:
     """The step that it begins after."""
     total: int
     """The last step, which has a checkpoint, too; 0: nobody knows it yet."""
+    is_settled: bool = False
+    """Whether it is too late to say otherwise."""
 
 
 def of(job: Job) -> Chosen:
@@ -84,7 +86,8 @@ def _refused(step: int, when: Writing, pointer: str) -> Problem | None:
     if step % when.interval and step != when.total:
         before = step // when.interval * when.interval
         message = f"{dotted(pointer)} is {step}, but a checkpoint is written every {when.interval} steps"
-        hint = f"Write {before or when.interval}, or set `checkpoints.every_steps`."
+        otherwise = "." if when.is_settled else ", or set `checkpoints.every_steps`."
+        hint = f"Write {before or when.interval}{otherwise}"
         return Problem(code="no-checkpoint", message=message, pointer=pointer, hint=hint)
     return None
 

@@ -163,12 +163,9 @@ def name_data(session: Session, job_id: int, wanted: MeasureOn) -> None:
     data = preparation.settle_held_out(session, engine, wanted.data, "/data", job.resolved)
     choice = Chosen(tuple(wanted.at), wanted.every)
     interval = policy_of(job).every_steps or engine.checkpoint_interval(job.resolved)
-    when = chosen.Writing(interval, job.start_step, job.total_steps)
-    problems = [
-        *chosen.refused(choice, data, when, "/at", "/every", "/data"),
-        *chosen.gone(session, job_id, choice, "/at"),
-    ]
-    if problems:
+    when = chosen.Writing(interval, job.start_step, job.total_steps, is_settled=True)
+    problems = list(chosen.refused(choice, data, when, "/at", "/every", "/data"))
+    if problems := problems or list(chosen.gone(session, job_id, choice, "/at")):
         raise Invalid(problems)
     job.test_on, job.test_at, job.test_every = data or None, wanted.at or None, wanted.every
     job.tested_until = 0  # what was measured already has a job, and is not measured again

@@ -157,6 +157,8 @@ def test_steps_chosen_later_are_tested_as_far_as_they_are_there(client, submit, 
 
     gone = name(at=[300, 100]).json()
     assert (gone["code"], gone["pointer"], gone["hint"]) == ("no-checkpoint", "/at/1", "There are 200, 300.")
+    never = [(one["code"], one["pointer"], one["hint"]) for one in name(at=[150]).json()["problems"]]
+    assert never == [("no-checkpoint", "/at/0", "Write 100.")]
     assert name(at=[300, 400]).json()["test_at"] == [300, 400]
     assert upkeep() == 1
     assert name(every=100).json()["test_every"] == 100
