@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from app.artifacts import service as blobs
-from app.artifacts.store import Blobs, BlobStore
+from app.artifacts.store import Blobs
 from app.artifacts.transfer import download
 from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker, SentToken
 from app.db import ReadSession, Writers, WriteSession, reading, transaction
@@ -25,6 +25,7 @@ from app.jobs import (
     queueing,
     retention,
     subjects,
+    tidying,
     timeline,
     transitions,
 )
@@ -288,14 +289,8 @@ def end(
         settings=settings,
     )
     if state == "completed":
-        background.add_task(_tidy, request.app.state.sessions, store, attempt.job_id)
+        background.add_task(tidying.tidy, request.app.state.sessions, store, attempt.job_id)
     return EndAnswer.model_validate({"job_state": state})
-
-
-def _tidy(sessions: sessionmaker[Session], store: BlobStore, job_id: int) -> None:
-    with transaction(sessions) as session:
-        dropped = retention.forget_all(session, job_id)
-    blobs.sweep(sessions, store, dropped)
 
 
 @router.post("/errands/{errand_id}/claim")

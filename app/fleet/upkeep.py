@@ -1,4 +1,4 @@
-"""Background work: leases of the dead expire, what waits is rung for again, what has ended is compared or measured.
+"""Background work: leases of the dead expire, what waits is rung for again, what has ended is compared, measured or tidied.
 
 Safe in several processes at once.
 """
@@ -19,6 +19,7 @@ from app.errands import service as errands
 from app.fleet import clock, outcomes
 from app.jobs.measuring import submit_due
 from app.jobs.reproduction import conclude
+from app.jobs.tidying import tidy_due
 from app.jobs.transitions import expire
 from app.queue import count_messages, ring_after_commit
 from app.settings import Settings
@@ -187,7 +188,7 @@ class Upkeep:
 
     def _follow_up(self) -> None:
         while not self._closed.wait(self._settings.reconcile_s):
-            for task in (conclude, submit_due):
+            for task in (conclude, submit_due, tidy_due):
                 self._do(task)
 
     def _do(self, task: Callable[[sessionmaker[Session], Settings], int]) -> bool:

@@ -110,10 +110,12 @@ def forget_all(session: Session, job_id: int) -> list[str]:
     Returns what `retain` does; of any other job nothing is forgotten.
     """
     done = (Job.kind != "train", Job.state == "completed")
-    rows = session.scalars(newest_first(job_id).join(Job, Job.id == Checkpoint.job_id).where(*done)).all()
-    digests = {file.blob_sha256 for row in rows for file in row.files}
+    query = newest_first(job_id).join(Job, Job.id == Checkpoint.job_id).where(*done)
+    digests = {file.blob_sha256 for row in session.scalars(query) for file in row.files}
+    if not digests:
+        return []
     blobs.lock(session, digests)
-    for row in rows:
+    for row in session.scalars(query).all():  # those that nobody else has forgotten meanwhile
         session.delete(row)
     session.flush()
     return blobs.release(session, digests)

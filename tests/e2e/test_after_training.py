@@ -5,12 +5,13 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ON_SQLITE, Service
+from tests.e2e.conftest import ON_SQLITE, PATIENCE_S, Service, tiny_config
 
 pytestmark = [pytest.mark.deepmd, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -69,3 +70,25 @@ def test_a_training_is_tested_frozen_and_relaxed_with_as_stock_tools_do(
     assert report["repeats"][1]["energy"] < 1e-9, "of the frozen form only the last bits may differ"
     by_hand = stock("python", "-c", BY_HAND, frozen, tmp_path / "POSCAR", STEPS)
     assert float(by_hand.split("energy ")[-1]) == pytest.approx(run["energy"], abs=1e-8)
+
+
+@ON_SQLITE
+def test_chosen_checkpoints_are_tested_as_dp_test_does(
+    service: Service, dataset: str, copper: Path, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    options = {"test_on": [f"{dataset}/{HELD_OUT}"], "test_every": 20, "seed": 11}
+    job_id = service.wait(service.submit(config, **options)["id"], "completed")["id"]
+    errors: dict[int, float] = {}
+    deadline = time.monotonic() + PATIENCE_S
+    while len(errors) < 2:
+        assert time.monotonic() < deadline, "not both checkpoints were tested"
+        tests = service.client.get(f"/api/v1/jobs/{job_id}/tests").json()
+        errors = {one["step"]: one["errors"]["rmse_f"] for one in tests if one["errors"]}
+        time.sleep(0.5)
+    assert (sorted(errors), len(tests)) == ([20, 40], 2)
+    checkpoint = tmp_path / "model.pt"
+    service.cli("download", str(job_id), "--step", "20", "--output", str(checkpoint))
+    told = stock("dp", "--pt", "test", "-m", checkpoint, "-s", copper / HELD_OUT, "-n", 20)
+    (number,) = re.findall(r"weighted average.*?Force  RMSE\s*: (\S+)", told, re.DOTALL)
+    assert f"{errors[20]:e}" == number
