@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.engines.documents import dotted, leaves, short
-from app.wire.jobs import Origin, Resolution
+from app.wire.resolution import Origin, Resolution
 
 
 def inheritance(resolution: Resolution, base: str | None = None, sha256: str | None = None) -> list[str]:

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from app.engines.base import Base, DatasetFacts, DataUse, Engine, EngineResolution
 from app.engines.documents import canonical, leaves, malformed
-from app.wire.jobs import JobSubmit, Resolution, Start
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import JobSubmit, Start
 
 P = TypeVar("P", bound=Problem)
 

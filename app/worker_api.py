@@ -33,7 +33,8 @@ from app.jobs import metrics as metrics_store
 from app.settings import Settings
 from app.strict_json import StrictRoute
 from app.tables import Attempt, Blob, Dataset, Errand, Job, JobDataset
-from app.wire.jobs import CheckpointPolicy, CheckpointView
+from app.wire.checkpoints import CheckpointView
+from app.wire.submission import CheckpointPolicy
 from app.wire.worker import (
     AttemptEvents,
     Bye,

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from app.wire.jobs import Determinism
+from app.wire.submission import Determinism
 from bench.trainer import SIZES, make_config, write_data
 from worker.rundir import RunDir, RunSpec, write_json
 

@@ -26,7 +26,7 @@ from app.db import make_engine
 from app.tables import Attempt, Job
 from app.up.redis import find_binary
 from app.wire.doorbell import queue_name
-from app.wire.jobs import MAX_REPLICAS
+from app.wire.submission import MAX_REPLICAS
 from bench.serving import open_database
 from bench.storage import line
 

@@ -19,8 +19,8 @@ from app.jobs import leaves, planning
 from app.tables import BaseModel, Blob, Dataset, Errand, Job, JobLeaf
 from app.tables.base import now
 from app.wire.datasets import DatasetSummary, SystemSummary
-from app.wire.jobs import Resolution
 from app.wire.models import BaseFacts, BranchFacts, Inventory
+from app.wire.resolution import Resolution
 from bench.serving import Served, served
 from bench.storage import line
 

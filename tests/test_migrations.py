@@ -9,7 +9,7 @@ from app.db import make_engine
 from app.engines.documents import leaves
 from app.jobs.leaves import rows
 from app.tables import Base, Job, JobLeaf
-from app.wire.jobs import Origin
+from app.wire.resolution import Origin
 
 
 def test_tables_and_migrations_agree(database_url):

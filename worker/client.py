@@ -9,8 +9,9 @@ from typing import Any, Protocol, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.wire.jobs import CheckpointPolicy, CheckpointView
+from app.wire.checkpoints import CheckpointView
 from app.wire.problems import ErrorBody
+from app.wire.submission import CheckpointPolicy
 from app.wire.worker import (
     METRICS_MEDIA_TYPE,
     ArtifactPut,

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from app.wire.jobs import Determinism
+from app.wire.submission import Determinism
 
 
 def prepare_environment(level: Determinism) -> None:

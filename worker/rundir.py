@@ -32,7 +32,9 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Message
-from app.wire.jobs import Cause, CheckpointPolicy, Determinism, JobKind, Start
+from app.wire.jobs import Cause
+from app.wire.states import JobKind
+from app.wire.submission import CheckpointPolicy, Determinism, Start
 from app.wire.transfer import TransferPlan
 
 

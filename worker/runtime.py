@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from app.engines import registry
 from app.engines.base import Engine
 from app.wire.doorbell import queue_name
-from app.wire.jobs import MAX_GPUS
+from app.wire.submission import MAX_GPUS
 from app.wire.worker import Bye, Claim, ClaimRequest, Hello, Presence, Reserve
 from worker import client
 from worker.cache import Cache

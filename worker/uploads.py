@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from app.wire.jobs import CheckpointFile, CheckpointPolicy
+from app.wire.checkpoints import CheckpointFile
 from app.wire.retention import Candidate, kept
+from app.wire.submission import CheckpointPolicy
 from app.wire.worker import ArtifactPut, CheckpointPut, JobFilePut
 from worker import blobs, client
 from worker.cache import Cache, digest

@@ -9,8 +9,8 @@ from app.cli.api import connect, view
 from app.cli.screen import out, print_json, table
 from app.cli.starting import words
 from app.cli.transfer import print_plan
-from app.wire.jobs import Origin
 from app.wire.provenance import JobDiff, LeafDifference, Provenance
+from app.wire.resolution import Origin
 
 LONGEST = 40
 """Characters of a value that a table shows."""

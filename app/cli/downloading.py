@@ -17,7 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from app.cli.api import Api, connect, view
 from app.cli.failures import UNREACHABLE, Failure, usage
 from app.cli.screen import err, out, print_json, size
-from app.wire.jobs import CheckpointView, JobDetail, JobFile
+from app.wire.checkpoints import CheckpointView
+from app.wire.jobs import JobDetail, JobFile
 from app.wire.system import EngineView
 
 TRIES = 6

@@ -10,7 +10,7 @@ from app.cli.api import Api, connect
 from app.cli.failures import Failure
 from app.cli.screen import print_json_line
 from app.cli.watching import POLL_S
-from app.wire.jobs import FINAL_STATES
+from app.wire.states import FINAL_STATES
 
 
 def logs(job_id: int, *, follow_on: bool, tail: int | None, attempt: int | None, as_json: bool) -> None:

@@ -11,7 +11,8 @@ from app.cli.screen import ago, duration, out, print_json, size, standing, state
 from app.cli.starting import words
 from app.cli.transfer import kept
 from app.cli.watching import headline
-from app.wire.jobs import AttemptView, CheckpointView, Exactness, JobDetail, JobFile, JobPage, JobView, of_all
+from app.wire.checkpoints import CheckpointView
+from app.wire.jobs import AttemptView, Exactness, JobDetail, JobFile, JobPage, JobView, of_all
 from app.wire.measuring import Measured
 
 

@@ -10,7 +10,8 @@ from app.cli.downloading import Remote, Target, fetch_all
 from app.cli.looking import pages
 from app.cli.screen import ago, interval, out, print_json, quantity, spread, standing, state, table
 from app.wire.groups import GroupActed, GroupDetail, GroupPage, Summary
-from app.wire.jobs import JobState, JobView
+from app.wire.jobs import JobView
+from app.wire.states import JobState
 
 DONE = {"cancel": "cancelled, or stopping for it", "pause": "paused, or stopping for it", "resume": "resumed"}
 

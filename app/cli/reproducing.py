@@ -18,8 +18,9 @@ from app.cli.errors import print_pairs
 from app.cli.failures import FAILED, UNDECIDED, UNREACHABLE, Failure
 from app.cli.screen import err, out, print_json, print_json_line, state, table
 from app.wire.comparison import Comparison, Difference, EnvironmentDifference, MetricDifference
-from app.wire.jobs import FINAL_STATES, JobDetail, Verdict
+from app.wire.jobs import JobDetail
 from app.wire.measuring import MeasuredPair
+from app.wire.states import FINAL_STATES, Verdict
 
 COMPARE_S = 2.0
 """Seconds between comparisons of a run that goes on: each looks at all steps so far."""

@@ -6,8 +6,9 @@ from rich.markup import escape
 
 from app.cli.api import connect, view
 from app.cli.screen import ago, out, print_json, quantity, size, table
-from app.wire.jobs import CheckpointPolicy, CheckpointView
+from app.wire.checkpoints import CheckpointView
 from app.wire.retention import RetentionPlan
+from app.wire.submission import CheckpointPolicy
 
 
 def retain(job_id: int, changes: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.cli.failures import usage
-from app.wire.jobs import Start
+from app.wire.submission import Start
 
 DEFAULT_MODE = "finetune"
 """What people mean who name a base and no mode."""

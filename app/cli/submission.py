@@ -23,8 +23,9 @@ from app.cli.transfer import kept, print_plan
 from app.cli.uploading import finish
 from app.cli.weights import attended
 from app.wire.groups import GroupDetail
-from app.wire.jobs import Check, CostHints, JobDetail, Origin
+from app.wire.jobs import JobDetail
 from app.wire.problems import Notice
+from app.wire.resolution import Check, CostHints, Origin
 
 PAUSE_S = 1.0
 """Between two questions whether there is a plan; the server itself waits for it, too, where that makes sense."""

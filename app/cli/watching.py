@@ -14,8 +14,9 @@ from rich.table import Table
 from app.cli.api import Api, connect, view
 from app.cli.failures import FAILED, UNREACHABLE, Failure
 from app.cli.screen import counted, duration, err, out, print_json_line, quantity, sparkline, standing, state
-from app.wire.jobs import FINAL_STATES, JobDetail, JobView, Progress
+from app.wire.jobs import JobDetail, JobView, Progress
 from app.wire.metrics import MetricSeries
+from app.wire.states import FINAL_STATES
 
 POLL_S = 0.5
 PATIENCE_S = 120.0

@@ -11,7 +11,8 @@ from app.cli import watching
 from app.cli.api import Api, connect, view
 from app.cli.downloading import Remote, Target, fetch, fetch_all, job_files
 from app.cli.screen import counted, err, out, print_json
-from app.wire.jobs import FINAL_STATES, JobDetail
+from app.wire.jobs import JobDetail
+from app.wire.states import FINAL_STATES
 
 
 @dataclass(frozen=True)

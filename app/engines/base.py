@@ -14,10 +14,11 @@ from app.wire.datasets import (
     TextSummary,
     TokenizerSummary,
 )
-from app.wire.jobs import Determinism, Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import BaseFacts, Inventory
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Determinism, Start
 from app.wire.transfer import TransferPlan
 
 Json = Any

@@ -7,8 +7,8 @@ from typing import Any
 from app.engines.base import Base
 from app.engines.documents import dotted, leaves, parts, pointer
 from app.engines.ways import Way, given, nearest
-from app.wire.jobs import LosingCandidate, Origin, OriginKind
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import LosingCandidate, Origin, OriginKind
 
 Json = Any
 Path = tuple[str | int, ...]

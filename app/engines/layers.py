@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.engines.documents import is_branch, leaves
-from app.wire.jobs import LosingCandidate, OriginKind
+from app.wire.resolution import LosingCandidate, OriginKind
 
 Json = Any
 

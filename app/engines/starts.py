@@ -7,8 +7,8 @@ from typing import Any
 from app.engines.base import Base
 from app.engines.documents import dotted, leaves, parts, pointer, short
 from app.engines.ways import Way
-from app.wire.jobs import Start
 from app.wire.problems import Problem
+from app.wire.submission import Start
 
 Json = Any
 

@@ -8,7 +8,8 @@ from app.artifacts.store import BlobStore
 from app.jobs import checkpoints, intact, tasks
 from app.jobs.exactness import Begin
 from app.tables import BaseModel, Checkpoint, Job
-from app.wire.jobs import CheckpointFile, Start
+from app.wire.checkpoints import CheckpointFile
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 from app.wire.worker import BaseGrant, CheckpointGrant
 

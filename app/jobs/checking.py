@@ -9,9 +9,10 @@ from app.engines import registry
 from app.jobs import planning, transitions
 from app.models import service as models
 from app.tables import BaseModel, Errand, Job
-from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from app.errors import Conflict, Invalid, NotFound
 from app.jobs import retention, tasks
 from app.jobs.timeline import tell, touch
 from app.tables import Checkpoint, CheckpointFile, Job
-from app.wire import jobs as wire
+from app.wire import checkpoints as wire
 from app.wire.problems import Problem
 from app.wire.worker import CheckpointPut
 

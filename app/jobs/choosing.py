@@ -7,8 +7,8 @@ from app.engines import registry
 from app.errors import NotFound
 from app.jobs import service
 from app.models import service as models
-from app.wire.jobs import JobSubmit
 from app.wire.models import BaseRef
+from app.wire.submission import JobSubmit
 
 
 def with_engine(sessions: sessionmaker[Session], submit: JobSubmit) -> JobSubmit:

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.engines.documents import dotted
 from app.tables import Checkpoint, Job
-from app.wire.jobs import CheckpointPolicy, JobSubmit
 from app.wire.problems import Problem
+from app.wire.submission import CheckpointPolicy, JobSubmit
 
 
 @dataclass(frozen=True)

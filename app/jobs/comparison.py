@@ -23,7 +23,8 @@ from app.wire.comparison import (
     Side,
     UnevenMetric,
 )
-from app.wire.jobs import FINAL_STATES, Verdict, of_all
+from app.wire.jobs import of_all
+from app.wire.states import FINAL_STATES, Verdict
 
 Stream = Iterator[Series]
 Read = Callable[[str], Stream]

@@ -16,8 +16,8 @@ from app.jobs.timeline import tell, touch
 from app.tables import Job
 from app.wire.base import MAX_NAME
 from app.wire.control import Extend, JobChange
-from app.wire.jobs import FINAL_STATES
 from app.wire.problems import Problem
+from app.wire.states import FINAL_STATES
 
 PREFIX = "extension of "
 

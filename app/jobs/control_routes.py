@@ -15,8 +15,9 @@ from app.jobs.reading import IdempotencyKey
 from app.jobs.routes import answered, etag
 from app.strict_json import StrictRoute
 from app.wire.control import Extend, JobChange, Retry, Why
-from app.wire.jobs import JobDetail, JobSubmit, JobView
+from app.wire.jobs import JobDetail, JobView
 from app.wire.problems import ErrorBody
+from app.wire.submission import JobSubmit
 
 router = APIRouter(
     prefix="/api/v1/jobs",

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from app.jobs.comparison import differing
 from app.wire.comparison import Difference
-from app.wire.jobs import Determinism, Exactness, Verdict
+from app.wire.jobs import Exactness
+from app.wire.states import Verdict
+from app.wire.submission import Determinism
 
 Json = Any
 

@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from app.engines import registry
 from app.jobs.exactness import Execution, History, exactness
 from app.tables import Attempt, Event, Job
-from app.wire.jobs import Exactness, Start, Verdict
+from app.wire.jobs import Exactness
+from app.wire.states import Verdict
+from app.wire.submission import Start
 from app.wire.worker import INEXACT
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from app.engines.base import DatasetFacts, Engine
 from app.jobs import tasks
-from app.wire.jobs import CostHints, Resolution
 from app.wire.models import Inventory, TensorFacts
+from app.wire.resolution import CostHints, Resolution
 
 ADAM_COPIES = 2
 """Numbers that the optimizer keeps for every trainable one: Adam's two moments."""

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.artifacts.store import BlobStore
 from app.jobs.weight_check import in_words
 from app.tables import Checkpoint
-from app.wire.jobs import TwinFile
+from app.wire.resolution import TwinFile
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from app.jobs.submission import SubmitRequest
 from app.jobs.twins import Found, Wanted
 from app.settings import Settings
 from app.tables import Group, Job
-from app.wire.jobs import Check, JobSubmit, WeightCheck
+from app.wire.resolution import Check, WeightCheck
+from app.wire.submission import JobSubmit
 
 Decided = tuple[WeightCheck | None, list[Found]]
 """What becomes of a submission as a whole, and of each training of it. None: it is no training."""

@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, func, or_, select
 from app.engines.documents import leaves, malformed, parts, pointer
 from app.errors import Invalid
 from app.tables import Job, JobLeaf
-from app.wire.jobs import Origin, OriginKind
 from app.wire.problems import Problem
+from app.wire.resolution import Origin, OriginKind
 
 MAX_POINTER, MAX_NAME, MAX_TEXT = 500, 200, 500
 """Widths of the columns. A leaf that lies deeper or is called longer cannot be searched for; longer text is cut."""

@@ -19,8 +19,8 @@ from app.jobs.timeline import tell, touch
 from app.settings import Settings
 from app.tables import Checkpoint, Job
 from app.wire.base import MAX_NAME
-from app.wire.jobs import JobSubmit
 from app.wire.measuring import MeasureOn
+from app.wire.submission import JobSubmit
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from app.engines.documents import canonical
 from app.errands import service as errands
 from app.settings import Settings
 from app.tables import Errand
-from app.wire.jobs import Resolution
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from app.jobs.retention import unknown_metric
 from app.resolve import data_uses, resolve
 from app.settings import Settings
 from app.tables import Dataset
-from app.wire.jobs import MAX_SEED, Check, CostHints, JobSubmit, Resolution, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Check, CostHints, Resolution
+from app.wire.submission import MAX_SEED, JobSubmit, Start
 from app.wire.transfer import TransferPlan
 
 MAX_STEPS = 2**53

@@ -10,8 +10,8 @@ from app.engines.documents import leaves
 from app.inheritance import inheritance
 from app.jobs import subjects
 from app.tables import BaseModel, Dataset, Job, JobDataset
-from app.wire.jobs import Origin, Resolution
 from app.wire.provenance import JobDiff, LeafDifference, Provenance
+from app.wire.resolution import Origin, Resolution
 
 
 def datasets_of(job: Job) -> Select[Dataset]:

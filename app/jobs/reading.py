@@ -19,8 +19,8 @@ from app.jobs.submission import SubmitRequest
 from app.jobs.uploads import DataFile
 from app.settings import Settings
 from app.validation import problems_of
-from app.wire.jobs import JobSubmit
 from app.wire.problems import Problem
+from app.wire.submission import JobSubmit
 from app.wire.uploads import UploadedData
 
 PLAIN_FIELDS = frozenset({"name", "engine", "kind", "determinism"})

@@ -2,7 +2,7 @@
 
 from app.errors import Conflict
 from app.tables import Job
-from app.wire.jobs import FINAL_STATES
+from app.wire.states import FINAL_STATES
 
 HOPELESS = frozenset({"configuration", "data"})
 """Failure classes that a retry would only meet again."""

@@ -17,8 +17,9 @@ from app.jobs.submission import SubmitRequest
 from app.settings import Settings
 from app.tables import Group, Job
 from app.wire.base import MAX_NAME
-from app.wire.jobs import MAX_SEED, Check, JobSubmit
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import Check
+from app.wire.submission import MAX_SEED, JobSubmit
 
 
 @dataclass(frozen=True)

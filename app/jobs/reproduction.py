@@ -23,7 +23,8 @@ from app.settings import Settings
 from app.tables import BaseModel, Event, Job, JobDataset, JobLeaf
 from app.wire.base import MAX_NAME
 from app.wire.comparison import Comparison, Reproduce
-from app.wire.jobs import FINAL_STATES, Origin
+from app.wire.resolution import Origin
+from app.wire.states import FINAL_STATES
 
 log = logging.getLogger(__name__)
 

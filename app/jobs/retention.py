@@ -12,9 +12,10 @@ from app.errors import Invalid, NotFound
 from app.jobs import chosen
 from app.jobs.timeline import tell
 from app.tables import BaseModel, Checkpoint, CheckpointFile, Errand, Job, JobModel
-from app.wire.jobs import FINAL_STATES, CheckpointPolicy
 from app.wire.problems import Problem
 from app.wire.retention import Candidate, Retention, kept
+from app.wire.states import FINAL_STATES
+from app.wire.submission import CheckpointPolicy
 
 
 def newest_first(job_id: int) -> Select[Checkpoint]:

@@ -11,9 +11,9 @@ from app.artifacts.store import Blobs
 from app.db import ReadSession, WriteSession
 from app.jobs import checkpoints, retention, service
 from app.strict_json import StrictRoute
-from app.wire.jobs import CheckpointPolicy
 from app.wire.problems import ErrorBody
 from app.wire.retention import Retention, RetentionPlan
+from app.wire.submission import CheckpointPolicy
 
 router = APIRouter(
     prefix="/api/v1/jobs/{job_id}/retention",

@@ -38,20 +38,13 @@ from app.jobs.choosing import with_engine
 from app.jobs.reading import IdempotencyKey, Sent, Submission, identified, validated
 from app.strict_json import StrictRoute
 from app.wire.base import Message
-from app.wire.jobs import (
-    Check,
-    CheckpointView,
-    Event,
-    JobDetail,
-    JobFile,
-    JobKind,
-    JobPage,
-    JobState,
-    JobSubmit,
-    JobView,
-)
+from app.wire.checkpoints import CheckpointView
+from app.wire.jobs import Event, JobDetail, JobFile, JobPage, JobView
 from app.wire.problems import ErrorBody
 from app.wire.provenance import JobDiff, Provenance
+from app.wire.resolution import Check
+from app.wire.states import JobKind, JobState
+from app.wire.submission import JobSubmit
 from app.wire.system import EngineView
 
 router = APIRouter(

@@ -15,9 +15,10 @@ from app.errors import Invalid
 from app.resolve import below, check_origins, missing_data
 from app.tables import Job
 from app.validation import problems_of
-from app.wire.jobs import JobSubmit, Resolution
 from app.wire.models import GroupRef
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import JobSubmit
 
 _OF_TRAININGS = {
     "start": "starts from no base",

@@ -22,8 +22,9 @@ from app.queue import ring_after_commit
 from app.settings import Settings
 from app.tables import Attempt, Job, Worker
 from app.tables.base import now
-from app.wire.jobs import FINAL_STATES, Cause
+from app.wire.jobs import Cause
 from app.wire.problems import Problem
+from app.wire.states import FINAL_STATES
 from app.wire.transfer import TransferPlan
 from app.wire.worker import ClaimRequest
 

@@ -13,7 +13,8 @@ from app.jobs.chosen import Chosen
 from app.jobs.timeline import tell, touch
 from app.jobs.weight_check import Twin, decide
 from app.tables import Checkpoint, CheckpointFile, Job
-from app.wire.jobs import Determinism, JobSubmit, OnExisting, WeightCheck
+from app.wire.resolution import WeightCheck
+from app.wire.submission import Determinism, JobSubmit, OnExisting
 
 AS_STRICT = {"strict": ["strict"], "seeded": ["strict", "seeded"], "fast": ["strict", "seeded", "fast"]}
 """What a twin's determinism may be, by what is asked for: who wants equal bits is given no training without them."""

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.errors import Conflict
-from app.wire.jobs import JobState, OnExisting, TwinFile, WeightCheck, of_all
+from app.wire.jobs import of_all
+from app.wire.resolution import TwinFile, WeightCheck
+from app.wire.states import JobState
+from app.wire.submission import OnExisting
 
 Role = Literal["completed", "live", "paused", "interrupted"]
 

@@ -16,8 +16,8 @@ from app.db import reading, transaction
 from app.engines import registry
 from app.tables import Artifact, Blob, Dataset, Job, JobDataset
 from app.tables.base import now
-from app.wire.jobs import FINAL_STATES
 from app.wire.maintenance import GcReport, Removed
+from app.wire.states import FINAL_STATES
 
 KEPT = timedelta(days=1)
 """What is younger may belong to an upload in flight: bytes come first, then the row, then what refers to it."""

@@ -17,8 +17,8 @@ from app.tables import (
     JobFile,
     JobModel,
 )
-from app.wire.jobs import FINAL_STATES
 from app.wire.maintenance import BlobUse
+from app.wire.states import FINAL_STATES
 
 MOST = 50
 """Jobs that are named at most for one dataset or base model."""

@@ -15,7 +15,7 @@ from app.web import words
 from app.web.pages import GroupsPage, ReplicasPage
 from app.web.render import render
 from app.wire.groups import GroupDetail
-from app.wire.jobs import FINAL_STATES
+from app.wire.states import FINAL_STATES
 
 router = APIRouter(include_in_schema=False)
 

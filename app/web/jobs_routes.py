@@ -28,8 +28,9 @@ from app.web.pages import (
 )
 from app.web.parity import plotted
 from app.web.render import render
-from app.wire.jobs import FINAL_STATES, Event, JobDetail, JobPage, JobView
+from app.wire.jobs import Event, JobDetail, JobPage, JobView
 from app.wire.problems import Problem
+from app.wire.states import FINAL_STATES
 
 router = APIRouter(include_in_schema=False)
 

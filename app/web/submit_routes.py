@@ -23,8 +23,8 @@ from app.web.examples import examples
 from app.web.formats import document, literal
 from app.web.pages import CheckPart, Offer, SubmitPage
 from app.web.render import render, rendered
-from app.wire.jobs import JobSubmit, Start
 from app.wire.models import ModelView
+from app.wire.submission import JobSubmit, Start
 
 router = APIRouter(include_in_schema=False)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.wire.jobs import Origin
+from app.wire.resolution import Origin
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import MAX_NAME, Message, View
-from app.wire.jobs import JobState, Verdict
 from app.wire.provenance import LeafDifference
+from app.wire.states import JobState, Verdict
 
 
 class Reproduce(Message):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from app.wire.base import MAX_NAME, Message
-from app.wire.jobs import OnExisting
+from app.wire.submission import OnExisting
 
 
 class Why(Message):

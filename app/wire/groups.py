@@ -5,7 +5,8 @@ from datetime import datetime
 from pydantic import Field
 
 from app.wire.base import Message, View
-from app.wire.jobs import JobState, JobView
+from app.wire.jobs import JobView
+from app.wire.states import JobState
 
 
 class GroupView(View):

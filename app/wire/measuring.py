@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.wire.base import Message, View
-from app.wire.jobs import JobState
+from app.wire.states import JobState
 
 Errors = dict[str, float | None]
 """By the key of a quantity; null stands for NaN or infinity."""

@@ -5,8 +5,10 @@ from typing import Any
 from pydantic import Field
 
 from app.wire.base import View
-from app.wire.jobs import Origin, Start, UsedModel
+from app.wire.jobs import UsedModel
 from app.wire.problems import Notice
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 
 

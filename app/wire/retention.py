@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pydantic import Field
 
 from app.wire.base import Message, View
-from app.wire.jobs import CheckpointPolicy, CheckpointView
+from app.wire.checkpoints import CheckpointView
+from app.wire.submission import CheckpointPolicy
 
 
 @dataclass(frozen=True)

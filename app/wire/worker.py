@@ -39,8 +39,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from app.wire.base import Md5, Message, Sha256, View
-from app.wire.jobs import Cause, CheckpointFile, CheckpointPolicy, Determinism, JobKind, JobState, Start
+from app.wire.checkpoints import CheckpointFile
+from app.wire.jobs import Cause
 from app.wire.problems import Problem
+from app.wire.states import JobKind, JobState
+from app.wire.submission import CheckpointPolicy, Determinism, Start
 from app.wire.transfer import TransferPlan
 
 PROTOCOL_VERSION = 5

@@ -1,7 +1,7 @@
 """Where values came from, in words."""
 
 from app.inheritance import inheritance
-from app.wire.jobs import LosingCandidate, Origin, Resolution
+from app.wire.resolution import LosingCandidate, Origin, Resolution
 
 SHA256 = "9f3c" * 16
 

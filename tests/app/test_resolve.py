@@ -13,8 +13,9 @@ from app.engines.documents import canonical, leaves, lookup, malformed, parts, p
 from app.engines.layers import Layer, merge
 from app.resolve import data_uses, resolve
 from app.wire.datasets import DatasetRef
-from app.wire.jobs import JobSubmit, Origin, Resolution
 from app.wire.models import BaseFacts
+from app.wire.resolution import Origin, Resolution
+from app.wire.submission import JobSubmit
 
 
 class Toy:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from app.wire.jobs import FINAL_STATES
+from app.wire.states import FINAL_STATES
 from tests.faults.account import Account
 from tests.faults.conftest import PATIENCE_S, World, is_gone, wait_for
 from tests.faults.disk import Disk

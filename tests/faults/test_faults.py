@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from app.wire.jobs import FINAL_STATES
+from app.wire.states import FINAL_STATES
 from tests.faults.conftest import PATIENCE_S, World, is_gone, kill, wait_for
 from tests.faults.link import Link
 

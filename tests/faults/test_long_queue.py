@@ -8,7 +8,7 @@ from contextlib import closing
 import redis
 
 from app.wire.doorbell import queue_name
-from app.wire.jobs import MAX_REPLICAS
+from app.wire.submission import MAX_REPLICAS
 from tests.faults.conftest import ROOT, WorkerProcess, World, wait_for
 
 JOBS = 300

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.wire.jobs import CheckpointFile, CheckpointPolicy, Start
+from app.wire.checkpoints import CheckpointFile
+from app.wire.submission import CheckpointPolicy, Start
 from app.wire.transfer import TransferPlan
 from app.wire.worker import BaseGrant, CheckpointGrant, Claim, ModelGrant
 from tests.worker.wire import Answer, problem, serving

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.wire.jobs import CheckpointPolicy
+from app.wire.submission import CheckpointPolicy
 from tests.worker.wire import Answer, Request, Wire, problem, serving
 from worker import client
 from worker.cache import Cache

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from app.wire.jobs import Start
 from app.wire.models import BaseFacts, BranchFacts
+from app.wire.submission import Start
 
 Json = Any
 

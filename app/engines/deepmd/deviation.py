@@ -14,7 +14,7 @@ from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.layers import Layer, merge
 from app.engines.references import named
 from app.wire.base import Message
-from app.wire.jobs import Determinism
+from app.wire.submission import Determinism
 
 Json = Any
 

@@ -23,10 +23,11 @@ from app.engines.deepmd import (
 )
 from app.engines.deepmd.transfer.names import SINGLE, Name
 from app.wire.datasets import DatasetView
-from app.wire.jobs import Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 
 Json = Any

@@ -13,7 +13,7 @@ from app.engines.deepmd.draft import Draft
 from app.engines.deepmd.model_refs import Named, Reference
 from app.engines.layers import Layer, merge
 from app.wire.base import Message
-from app.wire.jobs import Determinism
+from app.wire.submission import Determinism
 
 Json = Any
 

@@ -17,8 +17,8 @@ from app.engines.deepmd.schema import tree
 from app.engines.deepmd.starts import check_branches, check_fitting, check_resumable, check_sections, how_each_begins
 from app.engines.deepmd.tasks import SHAREABLE, Expanded, expand, is_multi_task
 from app.engines.documents import canonical, leaves, lookup, parts, pointer
-from app.wire.jobs import Start
 from app.wire.problems import Notice, Problem
+from app.wire.submission import Start
 
 Json = Any
 

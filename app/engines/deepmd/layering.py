@@ -11,7 +11,7 @@ from app.engines.deepmd.inherit import Inherited
 from app.engines.deepmd.schema import defaults
 from app.engines.documents import is_branch, leaves, lookup, parts, pointer
 from app.engines.layers import Layer, Merged, merge
-from app.wire.jobs import LosingCandidate
+from app.wire.resolution import LosingCandidate
 
 Json = Any
 

@@ -19,8 +19,8 @@ from app.engines.layers import Layer, merge
 from app.engines.references import named
 from app.engines.seeds import derive
 from app.wire.base import Message
-from app.wire.jobs import Determinism
 from app.wire.relaxing import Finding
+from app.wire.submission import Determinism
 
 Json = Any
 

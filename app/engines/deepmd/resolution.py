@@ -26,8 +26,9 @@ from app.engines.deepmd.support_checks import check_support
 from app.engines.deepmd.tasks import Expanded, expand, fold, is_multi_task
 from app.engines.documents import leaves, lookup, parts, pointer
 from app.engines.starts import check_allow
-from app.wire.jobs import LosingCandidate, Origin, Start
 from app.wire.problems import Problem
+from app.wire.resolution import LosingCandidate, Origin
+from app.wire.submission import Start
 
 Json = Any
 Kind = TypeVar("Kind", bound=Problem)

@@ -10,7 +10,7 @@ from app.engines.deepmd.document import short
 from app.engines.deepmd.draft import Draft, Path, place
 from app.engines.deepmd.layering import Layered
 from app.engines.documents import leaves, pointer
-from app.wire.jobs import LosingCandidate
+from app.wire.resolution import LosingCandidate
 
 Json = Any
 

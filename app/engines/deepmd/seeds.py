@@ -5,7 +5,7 @@ from typing import Any
 
 from app.engines.documents import pointer
 from app.engines.seeds import RULE, derive
-from app.wire.jobs import LosingCandidate, Origin
+from app.wire.resolution import LosingCandidate, Origin
 
 Json = Any
 Path = tuple[str | int, ...]

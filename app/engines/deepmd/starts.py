@@ -8,8 +8,8 @@ from app.engines.deepmd.base_layer import ONLY, branch_of, wanted_branch
 from app.engines.deepmd.document import short
 from app.engines.documents import malformed, pointer
 from app.engines.starts import near, not_resumable, unreadable
-from app.wire.jobs import Start
 from app.wire.problems import Problem
+from app.wire.submission import Start
 
 Json = Any
 

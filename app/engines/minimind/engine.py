@@ -8,10 +8,11 @@ from app.engines.minimind import data, examples, inventory, metrics, naming, res
 from app.engines.minimind.migrate import is_minimind
 from app.engines.minimind.model import Place
 from app.wire.datasets import DatasetView
-from app.wire.jobs import Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 
 Json = Any

@@ -9,8 +9,8 @@ from app.engines.documents import leaves, malformed
 from app.engines.minimind.check import is_right
 from app.engines.minimind.keys import KEYS, nested
 from app.engines.starts import not_resumable, unreadable
-from app.wire.jobs import Start
 from app.wire.problems import Notice, Problem
+from app.wire.submission import Start
 
 Json = Any
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.engines.documents import parts
-from app.wire.jobs import MAX_SEED
+from app.wire.submission import MAX_SEED
 
 Json = Any
 Kind = Literal["integer", "number", "boolean", "text", "numbers", "datasets"]

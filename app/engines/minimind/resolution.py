@@ -19,7 +19,8 @@ from app.engines.minimind.seeds import plant
 from app.engines.minimind.vocabulary import settle_tokenizer
 from app.engines.starts import check_allow
 from app.engines.ways import Way
-from app.wire.jobs import LosingCandidate, Origin, Start
+from app.wire.resolution import LosingCandidate, Origin
+from app.wire.submission import Start
 
 Json = Any
 

@@ -4,7 +4,7 @@ from collections import Counter
 from math import prod
 
 from app.engines.base import Base
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from app.wire.transfer import ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 
 

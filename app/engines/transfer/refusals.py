@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 from app.engines.documents import dotted, short
 from app.engines.transfer.sections import Section, is_allowed, submitted
-from app.wire.jobs import Origin, Start
 from app.wire.models import TensorFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import PlannedTensor
 
 Json = Any

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from app.engines.documents import dotted, leaves, pointer
-from app.wire.jobs import Origin
+from app.wire.resolution import Origin
 
 Json = Any
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from app.web.plan import Part
 from app.web.tree import Row
-from app.wire.jobs import Check
+from app.wire.resolution import Check
 
 
 @dataclass(frozen=True)

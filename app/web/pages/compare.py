@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from app.web.pages.base import Page
 from app.wire.comparison import Comparison, FingerprintPair, MetricDifference
-from app.wire.jobs import FINAL_STATES, JobDetail
+from app.wire.jobs import JobDetail
 from app.wire.measuring import MeasuredPair, Quantity
 from app.wire.provenance import JobDiff
+from app.wire.states import FINAL_STATES
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from app.web.pages.base import Control, Page
 from app.wire.datasets import DatasetView
 from app.wire.groups import GroupDetail, GroupView, Summary
-from app.wire.jobs import FINAL_STATES
 from app.wire.metrics import name_of
+from app.wire.states import FINAL_STATES
 
 PAUSE_ALL = Control(
     "pause",

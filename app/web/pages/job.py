@@ -11,9 +11,11 @@ from app.web.parity import Plotted
 from app.web.plan import Part
 from app.web.seeds import GeneratorRow, SeedRow
 from app.web.tree import Row
-from app.wire.jobs import FINAL_STATES, CheckpointView, Event, JobDetail
+from app.wire.checkpoints import CheckpointView
+from app.wire.jobs import Event, JobDetail
 from app.wire.measuring import ErrorReport, Measured, ModelErrors, Quantity
 from app.wire.relaxing import RelaxReport
+from app.wire.states import FINAL_STATES
 
 PAUSE = Control(
     "pause",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, get_args
 
 from app.web.pages.base import Page
 from app.wire.datasets import DatasetView
-from app.wire.jobs import JobSubmit, StartMode
+from app.wire.submission import JobSubmit, StartMode
 from app.wire.system import EngineView
 
 

@@ -13,7 +13,7 @@ from app import demo_minimind
 from app.engines.base import DatasetFacts
 from app.engines.minimind import ENGINE
 from app.wire.datasets import Histogram, TextFile, TextSummary
-from app.wire.jobs import Start
+from app.wire.submission import Start
 
 GIFT = re.compile(r"(\w+) has (\d) (\w+)\. (\w+) gives (\w+) (\d) (more|of them)\. \1 has (\d+) \3\.")
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from app.engines.documents import leaves, lookup, parts
-from app.wire.jobs import Resolution
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
 
 
 def read(directory: Path) -> list[Any]:

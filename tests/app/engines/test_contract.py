@@ -18,9 +18,10 @@ from jsonschema import Draft202012Validator
 from app.engines import registry
 from app.engines.base import Engine
 from app.engines.documents import canonical, dotted, leaves, lookup, parts, pointer
-from app.wire.jobs import MAX_SEED, Resolution, Start
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import MAX_SEED, Start
 from app.wire.transfer import TransferPlan
 from tests.app.engines import plans
 from tests.app.engines.worlds import WORLDS, World

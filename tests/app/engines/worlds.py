@@ -7,9 +7,10 @@ from typing import Any
 from app.engines.base import Base, DatasetFacts, Engine
 from app.resolve import data_uses, resolve
 from app.wire.datasets import DatasetRef
-from app.wire.jobs import JobSubmit, Resolution
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import JobSubmit
 from tests.app.engines.deepmd import support as deepmd
 from tests.app.engines.deepmd import tensors as deepmd_tensors
 from tests.app.engines.minimind import support as minimind

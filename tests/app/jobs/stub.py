@@ -5,10 +5,11 @@ from typing import Any
 
 from app.engines.base import Base, DatasetFacts, DataUse, DataWords, EngineResolution
 from app.wire.datasets import DatasetRef, DatasetView
-from app.wire.jobs import LosingCandidate, Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Notice, Problem
+from app.wire.resolution import LosingCandidate, Origin
+from app.wire.submission import Start
 from app.wire.transfer import ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 
 DEFAULTS = {"steps": 100, "width": 4, "depth": 1, "cutoff": 6.0, "data": [], "test": []}

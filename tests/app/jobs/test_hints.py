@@ -1,8 +1,8 @@
 import pytest
 
 from app.jobs.hints import hints
-from app.wire.jobs import Resolution
 from app.wire.models import Inventory, TensorFacts
+from app.wire.resolution import Resolution
 from tests.app.jobs.stub import DEFAULTS, StubEngine
 
 RESOLUTION = Resolution(config=DEFAULTS, origins={}, digest="d", seed=1, seeds={}, total_steps=9)

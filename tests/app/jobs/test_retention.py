@@ -10,8 +10,8 @@ from app.jobs import retention
 from app.models import service as models
 from app.tables import Blob, Checkpoint, Job
 from app.tables.base import now
-from app.wire.jobs import CheckpointPolicy
 from app.wire.retention import Candidate, kept
+from app.wire.submission import CheckpointPolicy
 from tests.app.simulated import SimulatedAttempt
 
 

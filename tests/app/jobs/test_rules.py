@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.jobs.rules import Ending, Outcome, StopFor, decide
-from app.wire.jobs import FINAL_STATES, Cause
+from app.wire.jobs import Cause
+from app.wire.states import FINAL_STATES
 
 KILLED = Cause(failure="killed", message="The trainer was killed.")
 NON_FINITE = Cause(failure="non-finite", message="The loss is NaN.")

@@ -1,7 +1,7 @@
 import pytest
 
 from app.jobs import leaves
-from app.wire.jobs import Origin
+from app.wire.resolution import Origin
 
 
 @pytest.fixture

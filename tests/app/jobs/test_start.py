@@ -15,7 +15,7 @@ from app.jobs import preparation, submission
 from app.models import service as models
 from app.tables import Attempt, BaseModel, Errand, Job, Worker
 from app.tables.base import now
-from app.wire.jobs import JobSubmit
+from app.wire.submission import JobSubmit
 from tests.app.jobs.conftest import inspect, list_tensors, register, waiting
 from tests.app.simulated import add_worker
 

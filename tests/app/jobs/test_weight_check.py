@@ -3,7 +3,7 @@
 import pytest
 
 from app.jobs.weight_check import Twin, decide, refusal
-from app.wire.jobs import TwinFile
+from app.wire.resolution import TwinFile
 
 IDENTITY = "1d" * 32
 POLICIES = (None, "resume", "reuse", "new", "fail")

@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.tables import Attempt, Checkpoint, CheckpointFile, Dataset, Job, LogChunk, Worker
 from app.tables.base import now
 from app.wire.datasets import DatasetSummary, Range, SystemSummary
-from app.wire.jobs import JobSubmit
+from app.wire.submission import JobSubmit
 from tests.app.web.seeding_groups import audited, train_group
 from tests.app.web.seeding_models import add_models, plan
 

@@ -13,7 +13,7 @@ from app.jobs import metrics
 from app.jobs.timeline import tell
 from app.tables import Attempt, Job, JobFile, Worker
 from app.tables.base import now
-from app.wire.jobs import TwinFile, WeightCheck
+from app.wire.resolution import TwinFile, WeightCheck
 
 STEPS = 600
 FRAMES = 240

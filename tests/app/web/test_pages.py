@@ -47,6 +47,7 @@ from app.web.pages import (
 )
 from app.web.parity import plotted
 from app.web.render import TEMPLATES, environment
+from app.wire.checkpoints import CheckpointFile, CheckpointView
 from app.wire.comparison import (
     Comparison,
     Difference,
@@ -71,26 +72,7 @@ from app.wire.datasets import (
     TokenizerSummary,
 )
 from app.wire.groups import GroupDetail, GroupView
-from app.wire.jobs import (
-    AttemptView,
-    Cause,
-    Check,
-    CheckpointFile,
-    CheckpointView,
-    CostHints,
-    Event,
-    Exactness,
-    JobDetail,
-    JobFile,
-    JobSubmit,
-    LosingCandidate,
-    Origin,
-    Progress,
-    Start,
-    TwinFile,
-    UsedModel,
-    WeightCheck,
-)
+from app.wire.jobs import AttemptView, Cause, Event, Exactness, JobDetail, JobFile, Progress, UsedModel
 from app.wire.measuring import (
     ErrorHistogram,
     ErrorReport,
@@ -108,6 +90,8 @@ from app.wire.models import BaseFacts, BranchFacts, ModelDetail, ModelView, Tens
 from app.wire.problems import ErrorBody, Notice, Problem
 from app.wire.provenance import JobDiff, LeafDifference
 from app.wire.relaxing import CheckedStructure, Finding, Minimum, RelaxedRun, RelaxReport, Repeat
+from app.wire.resolution import Check, CostHints, LosingCandidate, Origin, TwinFile, WeightCheck
+from app.wire.submission import JobSubmit, Start
 from app.wire.system import EngineView, WorkerView
 from app.wire.transfer import AxisMap, ComponentShare, FunctionChange, PlannedTensor, TransferPlan
 

@@ -2,8 +2,8 @@
 
 from app.web import tree, words
 from app.web.histograms import HEIGHT, draw
-from app.wire.jobs import Origin
 from app.wire.metrics import panel_of
+from app.wire.resolution import Origin
 
 
 def test_a_config_becomes_a_line_per_value_in_its_own_order() -> None:

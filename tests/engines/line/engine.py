@@ -22,10 +22,11 @@ from app.engines.transfer.refusals import Deviation, Words, is_accepted, refuse
 from app.engines.transfer.sections import Section
 from app.engines.ways import Way
 from app.wire.datasets import DatasetRef, DatasetView
-from app.wire.jobs import Origin, Start
 from app.wire.metrics import MetricWords
 from app.wire.models import Inventory
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import PlannedTensor, TransferPlan
 
 Json = Any

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.engines import registry
 from app.engines.base import DatasetFacts, DataUse, DataWords, EngineResolution
-from app.wire.jobs import Origin
+from app.wire.resolution import Origin
 
 
 class ToyEngine:

@@ -13,9 +13,10 @@ from app.engines.deepmd.transfer.sections import sections
 from app.engines.transfer.assembly import assembled
 from app.engines.transfer.refusals import Deviation, is_accepted, refuse
 from app.engines.transfer.sections import submitted
-from app.wire.jobs import Origin, Start
 from app.wire.models import BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import FunctionChange, PlannedTensor, TransferPlan
 
 Json = Any

@@ -10,9 +10,10 @@ from app.engines.minimind.transfer.fates import Fate, Pair
 from app.engines.transfer.assembly import assembled
 from app.engines.transfer.refusals import Words, is_accepted, refuse
 from app.engines.transfer.sections import Section, submitted
-from app.wire.jobs import Origin, Start
 from app.wire.models import Inventory, TensorFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Origin
+from app.wire.submission import Start
 from app.wire.transfer import FunctionChange, TransferPlan
 
 Json = Any

@@ -14,9 +14,10 @@ from app.engines.deepmd.tasks import expand
 from app.engines.layers import Layer, merge
 from app.resolve import data_uses, resolve
 from app.wire.datasets import SystemSummary
-from app.wire.jobs import JobSubmit, Resolution
 from app.wire.models import BaseFacts, BranchFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import JobSubmit
 from tests.app.engines.cases import change, in_config
 
 DATA = Path(__file__).parents[3] / "engines" / "deepmd"

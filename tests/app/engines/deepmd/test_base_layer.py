@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.engines.deepmd.base_layer import branch_of, translated
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from tests.app.engines.deepmd.support import model
 
 WATER = model("water@3").facts.branches[0].model

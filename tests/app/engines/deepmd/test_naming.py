@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.engines.deepmd import ENGINE
-from app.wire.jobs import Resolution
+from app.wire.resolution import Resolution
 from tests.app.engines.deepmd.support import base, change, resolve_input
 
 DIGESTS = {"copper@2": "aa" * 32, "water@7": "bb" * 32}

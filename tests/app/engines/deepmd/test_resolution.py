@@ -22,8 +22,8 @@ from app.engines.deepmd.batches import batches_per_epoch
 from app.engines.deepmd.schedule import effective_decay_steps
 from app.engines.documents import leaves, lookup, pointer
 from app.wire.datasets import SystemSummary
-from app.wire.jobs import Resolution
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
 from tests.app.engines.deepmd.support import all_datasets, base, change, model, resolve_input, run
 
 MODERN = ("copper", "dpa1", "dpa2", "dpa3", "hybrid", "tasks")

@@ -8,8 +8,9 @@ import yaml
 
 from app.engines.base import Base
 from app.engines.deepmd.transfer import plan
-from app.wire.jobs import Resolution, Start
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import Start
 from app.wire.transfer import TransferPlan
 from tests.app.engines import plans
 from tests.app.engines.deepmd import tensors

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.engines.base import Base
 from app.engines.deepmd.transfer import plan
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from app.wire.transfer import PlannedTensor, TransferPlan
 from tests.app.engines.deepmd import tensors
 

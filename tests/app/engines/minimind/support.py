@@ -13,9 +13,10 @@ from app.engines.minimind.keys import MODEL_DEFAULTS
 from app.engines.minimind.model import EMBEDDING, HEAD, completed, shapes
 from app.resolve import data_uses, resolve
 from app.wire.datasets import Histogram, TextFile, TextSummary, TokenizerSummary
-from app.wire.jobs import JobSubmit, Resolution
 from app.wire.models import BaseFacts, BranchFacts, Inventory, TensorFacts
 from app.wire.problems import Problem
+from app.wire.resolution import Resolution
+from app.wire.submission import JobSubmit
 from tests.app.engines.cases import in_config
 
 DATA = Path(__file__).parents[3] / "engines" / "minimind"

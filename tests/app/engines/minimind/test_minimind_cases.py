@@ -7,7 +7,8 @@ import yaml
 
 from app.engines import registry
 from app.engines.minimind import ENGINE
-from app.wire.jobs import Resolution, Start
+from app.wire.resolution import Resolution
+from app.wire.submission import Start
 from tests.app.engines import cases, plans
 from tests.app.engines.minimind.support import DATA, ROOT_SEED, base, config, inventory, resolve_config
 

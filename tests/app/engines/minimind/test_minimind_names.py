@@ -8,7 +8,7 @@ import pytest
 from app.engines.minimind import ENGINE
 from app.engines.minimind.model import Place, shapes
 from app.engines.minimind.schedule import learning_rate
-from app.wire.jobs import Resolution
+from app.wire.resolution import Resolution
 from tests.app.engines import cases
 from tests.app.engines.minimind.support import all_datasets, config, resolve_config
 

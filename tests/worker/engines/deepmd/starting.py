@@ -8,7 +8,7 @@ from deepmd.utils.argcheck import normalize
 from app.engines.base import Base
 from app.engines.deepmd.inventory import order
 from app.engines.deepmd.transfer import plan
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from tests.worker.engines.runs import Quiet
 from worker.engines.deepmd import errands
 from worker.engines.deepmd import trainer as engine_trainer

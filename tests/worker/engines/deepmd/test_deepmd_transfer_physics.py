@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from app.engines.deepmd.transfer import plan
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from tests.worker.engines.deepmd import models
 from worker.transfer import carry_out
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from app.engines.base import Base, DatasetFacts
 from app.engines.minimind import ENGINE
 from app.wire.datasets import Histogram, TextFile, TextSummary, TokenizerSummary
-from app.wire.jobs import Start
+from app.wire.submission import Start
 from worker.engines.minimind import errands
 
 SPEC = {"engine": "minimind", "datasets": {"c@1": "c" * 64, "s@1": "s" * 64, "t@1": "t" * 64}}
