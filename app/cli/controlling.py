@@ -15,8 +15,9 @@ from rich.markup import escape
 
 from app.cli import watching
 from app.cli.api import connect, view
-from app.cli.document import Document, apply_settings, parse, read
+from app.cli.document import apply_settings, parse, read
 from app.cli.failures import Failure, usage
+from app.cli.places import Document
 from app.cli.screen import err, out, print_json, state
 from app.cli.submission import print_warnings, send
 from app.wire.jobs import JobDetail, JobView

@@ -1,10 +1,9 @@
 """What can go wrong on the client's side, and which exit code it has."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from app.cli.document import Document
+from app.cli.places import Document
 
 FAILED = 1
 """What was asked for did not work out: a refused config, a failed job, a file whose digest is wrong."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.document import Document, excerpt
 from app.cli.failures import Failure, Fault
+from app.cli.places import Document, excerpt
 
 STATE_STYLES = {
     "checking": "cyan",

@@ -14,9 +14,10 @@ from app.cli import watching
 from app.cli.api import UPLOAD_TIMEOUT, Api, connect, view
 from app.cli.attachments import attached
 from app.cli.comparing import clip, print_inheritance
-from app.cli.document import Document, apply_settings, empty, read
+from app.cli.document import apply_settings, empty, read
 from app.cli.failures import FAILED, Failure, Fault, usage
 from app.cli.measuring import words as words_of_tests
+from app.cli.places import Document
 from app.cli.screen import err, out, print_fault, print_json, size, table
 from app.cli.starting import Starting, words
 from app.cli.transfer import kept, print_plan

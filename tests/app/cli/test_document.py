@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.document import Place, apply_settings, escape, excerpt, parse, place_of, read
+from app.cli.document import apply_settings, escape, parse, read
 from app.cli.failures import FAILED, USAGE, Failure
+from app.cli.places import Place, excerpt, place_of
 
 
 @pytest.mark.parametrize(
