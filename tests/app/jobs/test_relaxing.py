@@ -1,7 +1,14 @@
 """Jobs of kind relax over REST: structures are sent, refused or pinned, and the job counts its frames at the end."""
 
-import pytest
+import threading
 
+import pytest
+from sqlalchemy import select
+
+from app.db import transaction
+from app.jobs import transitions
+from app.jobs.tidying import tidy_due
+from app.tables import CheckpointFile
 from tests.app.jobs.conftest import inspect, register
 from tests.app.jobs.test_exactness import ENVIRONMENT as STRICT
 
@@ -78,6 +85,34 @@ def test_one_that_was_interrupted_goes_on_and_its_checkpoints_are_no_models(send
     second.end("completed", 7, total_steps=7)
     assert client.get(f"/api/v1/jobs/{job}/checkpoints").json() == []
     assert not any(app.state.blobs.intact(sha256) for sha256 in kept), "of a completed relaxation its files are enough"
+
+
+def test_what_a_process_leaves_that_dies_after_accepting_the_end_is_tidied_later_and_by_several(
+    send, relax, submit, client, worker, app, settings
+):
+    training = worker.claim(submit()["id"])
+    training.checkpoint(5, b"weights")
+    training.end("completed", 1000)
+    send(2.5)
+    job = relax("dataset:pair").json()["id"]
+    attempt = worker.claim(job)
+    attempt.checkpoint(5, b"frames")
+    assert tidy_due(app.state.sessions, settings) == 0, "it may go on"
+    with app.state.sessions() as session:
+        kept = {file.blob_sha256 for file in session.scalars(select(CheckpointFile))}
+    with transaction(app.state.sessions) as session:  # all that is left of the request when the process dies then
+        number = attempt.claim["attempt_id"]
+        transitions.end(session, number, "completed", step=7, total_steps=7, cause=None, settings=settings)
+
+    threads = [threading.Thread(target=tidy_due, args=(app.state.sessions, settings)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert client.get(f"/api/v1/jobs/{job}/checkpoints").json() == []
+    assert len(client.get(f"/api/v1/jobs/{training.claim['job_id']}/checkpoints").json()) == 1
+    assert sum(app.state.blobs.intact(sha256) for sha256 in kept) == 2, "the training's two files"
+    assert tidy_due(app.state.sessions, settings) == 0
 
 
 def test_what_cannot_be_is_refused_with_its_place_and_warned_of_where_asked(send, relax):
