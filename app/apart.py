@@ -8,10 +8,11 @@ from fastapi import Request
 
 T = TypeVar("T")
 
-Kind = Literal["data", "blobs"]
+Kind = Literal["data", "blobs", "claims"]
 
-AT_ONCE: dict[Kind, int] = {"data": 8, "blobs": 8}
-"""Data that are checked and packed, which may take an hour, and blobs that are hashed, at the same time.
+AT_ONCE: dict[Kind, int] = {"data": 8, "blobs": 8, "claims": 8}
+"""Data that are checked and packed, which may take an hour, blobs that are hashed, and claims of jobs whose checkpoints may
+have to be, at the same time.
 
 The others wait on the event loop, without a thread and without a session that writes.
 """

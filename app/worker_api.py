@@ -1,13 +1,17 @@
 """The worker protocol, server side: one short function per message. Mirrors `worker/client.py`."""
 
+from dataclasses import dataclass
+from functools import partial as bind
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
 from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
+from app.apart import apart
 from app.artifacts import service as blobs
-from app.artifacts.store import Blobs
+from app.artifacts.hashing import HashedCheckpoint, HashedFile
+from app.artifacts.store import Blobs, BlobStore
 from app.artifacts.transfer import download
 from app.auth import CurrentAttempt, CurrentErrand, CurrentWorker, SentToken
 from app.db import ReadSession, Writers, WriteSession, reading, transaction
@@ -38,7 +42,6 @@ from app.wire.submission import CheckpointPolicy
 from app.wire.worker import (
     AttemptEvents,
     Bye,
-    CheckpointPut,
     Claim,
     ClaimRequest,
     DatasetGrant,
@@ -49,7 +52,6 @@ from app.wire.worker import (
     Heartbeat,
     HeartbeatAnswer,
     Hello,
-    JobFilePut,
     LogAnswer,
     Presence,
     PresenceAnswer,
@@ -98,27 +100,36 @@ def bye(message: Bye, _: CurrentWorker, session: WriteSession) -> None:
     fleet.note_stop(session, message.worker_id)
 
 
+@dataclass(frozen=True)
+class _Wanted:
+    """What a worker asked for, what it is to be given, and what that begins with."""
+
+    asked: ClaimRequest
+    given: ClaimRequest
+    begin: beginning.Beginning
+
+
+# Looking for the checkpoint may hash files: done before the route gets one of the few sessions that write. No new
+# checkpoint can appear meanwhile, because a job that waits has no attempt that could register it.
+async def _wanted(request: Request, message: ClaimRequest, _: CurrentWorker, store: Blobs) -> _Wanted:
+    return await apart(request, "claims", bind(_look, request.app.state.sessions, store, message))
+
+
+def _look(sessions: sessionmaker[Session], store: BlobStore, asked: ClaimRequest) -> _Wanted:
+    with reading(sessions) as session:
+        given = queueing.most_urgent(session, fleet.get(session, asked.worker_id), asked)
+        return _Wanted(asked, given, beginning.find(session, store, given.job_id))
+
+
 @router.post("/claim")
-def claim(
-    http: Request,
-    message: ClaimRequest,
-    _: CurrentWorker,
-    session: WriteSession,
-    store: Blobs,
-    settings: CurrentSettings,
-) -> Claim:
+def claim(wanted: Annotated[_Wanted, Depends(_wanted)], session: WriteSession, settings: CurrentSettings) -> Claim:
     """A worker takes a job: the one it was rung for, unless a more urgent one waits."""
-    # Looking for the checkpoint may hash files: done before the write lock is taken. No new one can appear meanwhile,
-    # because a job that waits has no attempt that could register it.
-    with reading(http.app.state.sessions) as reader:
-        request = queueing.most_urgent(reader, fleet.get(reader, message.worker_id), message)
-        begin = beginning.find(reader, store, request.job_id)
-    blobs.note_damaged(session, begin.damaged)
-    worker = fleet.ready(session, message.worker_id)
-    claimed = transitions.claim(session, worker, request, begin, settings)
-    if request != message:
-        queueing.ring_again(session, message)
-    return _claim(session, claimed, begin, settings)
+    blobs.note_damaged(session, wanted.begin.damaged)
+    worker = fleet.ready(session, wanted.given.worker_id)
+    claimed = transitions.claim(session, worker, wanted.given, wanted.begin, settings)
+    if wanted.given != wanted.asked:
+        queueing.ring_again(session, wanted.asked)
+    return _claim(session, claimed, wanted.begin, settings)
 
 
 @router.post("/reserve")
@@ -230,7 +241,7 @@ def policy(attempt: CurrentAttempt, session: ReadSession) -> CheckpointPolicy:
 @router.post("/attempts/{attempt_id}/checkpoints")
 def checkpoint(
     request: Request,
-    message: CheckpointPut,
+    message: HashedCheckpoint,
     attempt: CurrentAttempt,
     session: WriteSession,
     store: Blobs,
@@ -238,8 +249,6 @@ def checkpoint(
     background: BackgroundTasks,
 ) -> CheckpointView:
     """A checkpoint whose blobs the server has."""
-    for file in message.files:
-        store.intact(file.sha256)  # hashes what this process has not seen yet, before the write lock is taken
     leases.hold(session, attempt, settings)
     row = checkpoints.register(session, store, attempt, message)
     dropped = retention.retain(session, attempt.job_id)
@@ -251,7 +260,7 @@ def checkpoint(
 @router.post("/attempts/{attempt_id}/files", status_code=204)
 def file(
     request: Request,
-    message: JobFilePut,
+    message: HashedFile,
     attempt: CurrentAttempt,
     session: WriteSession,
     store: Blobs,
@@ -259,7 +268,6 @@ def file(
     background: BackgroundTasks,
 ) -> None:
     """A file that the attempt made beside its checkpoints; the server has its blob."""
-    store.intact(message.sha256)  # hashes what this process has not seen yet, before the write lock is taken
     leases.hold(session, attempt, settings)
     dropped = files.register(session, store, attempt, message)
     if dropped:

@@ -8,11 +8,12 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 
 from app.apart import apart
 from app.artifacts import partial, service
+from app.artifacts.hashing import HashedArtifact
 from app.artifacts.store import Blobs, BlobStore, Digests, Incoming, check_digest
 from app.artifacts.transfer import ReceivedBody, download, upload_limit
 from app.auth import CurrentAttempt
 from app.db import ReadSession, WriteSession
-from app.wire.worker import ArtifactPut, ArtifactView
+from app.wire.worker import ArtifactView
 
 worker_router = APIRouter(prefix="/api/v1/worker", tags=["worker"])
 
@@ -84,7 +85,7 @@ def get_artifact(kind: Kind, key: Key, attempt: CurrentAttempt, session: ReadSes
 
 @worker_router.put("/artifacts/{kind}/{key}")
 def put_artifact(
-    kind: Kind, key: Key, artifact: ArtifactPut, attempt: CurrentAttempt, store: Blobs, session: WriteSession
+    kind: Kind, key: Key, artifact: HashedArtifact, attempt: CurrentAttempt, store: Blobs, session: WriteSession
 ) -> ArtifactView:
     """Keep an artifact; the answer is the one that stands."""
     return service.put_artifact(session, store, kind, key, artifact)

@@ -2,9 +2,10 @@
 
 import asyncio
 import fcntl
+import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -86,3 +87,47 @@ def test_pieces_of_a_blob_that_is_being_hashed_keep_nobody_from_writing(client, 
             assert worker.bye().status_code == 204
             fcntl.flock(other, fcntl.LOCK_UN)
     assert statuses == {202: 1, 409: 9}
+
+
+@contextmanager
+def reading_slowly(store, monkeypatch):
+    """Let the store know no hashes, as after a restart, and no byte be read before the event that it yields."""
+    go_on, read = threading.Event(), store.backend.read
+
+    def slowly(*arguments):
+        assert go_on.wait(10)
+        yield from read(*arguments)
+
+    monkeypatch.setattr(store.backend, "read", slowly)
+    store._hashed.clear()
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+
+
+def test_blobs_that_are_hashed_after_a_restart_keep_nobody_from_writing(client, worker, submit, monkeypatch):
+    running, waiting = worker.claim(submit(priority=5)["id"]), worker.claim(submit(seed=2)["id"])
+    for attempt in (running, waiting):
+        assert attempt.checkpoint(100).status_code == 200
+    waiting.end("interrupted", 100)
+    token = {"Authorization": f"Bearer {running.claim['token']}"}
+    blob = running.upload(b"statistics")
+    files = [{"name": "a.pt", "role": "checkpoint", **blob}]
+    claim = {"worker_id": worker.id, "job_id": waiting.claim["job_id"], "attempt": 2, "slots": 1}
+    artifact = {"blob_sha256": blob["sha256"], "size": blob["size"]}
+    sent = [
+        ("POST", "/api/v1/worker/claim", dict(worker.client.headers), claim),
+        ("PUT", "/api/v1/worker/artifacts/statistics/abc", token, artifact),
+        ("POST", f"{running.path}/checkpoints", token, {"step": 200, "files": files}),
+        ("POST", f"{running.path}/files", token, {"name": "a", "media_type": "text/plain", **blob}),
+    ]
+    with reading_slowly(client.app.state.blobs, monkeypatch) as go_on, ExitStack() as requests:
+        answers = [
+            requests.enter_context(under_way(client, 3, method, path, headers=headers, json=body))
+            for method, path, headers, body in sent
+        ]
+        assert busy_threads(client) == 0
+        assert worker.bye().status_code == 204
+        go_on.set()
+    assert answers == [{200: 1, 409: 2}, {200: 3}, {200: 3}, {204: 3}]
