@@ -46,6 +46,9 @@ class ToyEngine:
         origins = {f"/{key}": Origin(origin="explicit" if key in config else "default") for key in full}
         return EngineResolution(full, origins, {"walk": root_seed}, full["steps"])
 
+    def checkpoint_interval(self, config: Mapping[str, Any]) -> int:
+        return int(config["every"])
+
     def artifact_keys(self, config: Mapping[str, Any], dataset_digests: Mapping[str, str]) -> Mapping[str, str]:
         return {"toy": "ab" * 32}
 
