@@ -73,7 +73,10 @@ def refused(chosen: Chosen, data: Sequence[str], when: Writing, at: str, every: 
     for index, step in enumerate(chosen.at):
         if problem := _refused(step, when, f"{at}/{index}"):
             yield problem
-    if chosen.every is not None and chosen.every % when.interval:
+    if chosen.every is not None and 0 < when.total < chosen.every:
+        message = f"{dotted(every)} is {chosen.every}, but this training has {when.total} steps"
+        yield Problem(code="out-of-range", message=message, pointer=every, hint="Choose fewer steps, or leave it out.")
+    elif chosen.every is not None and chosen.every % when.interval:
         message = f"{dotted(every)} is {chosen.every}, but a checkpoint is written every {when.interval} steps"
         near = math.ceil(chosen.every / when.interval) * when.interval
         yield Problem(code="no-checkpoint", message=message, pointer=every, hint=f"Write {near}, or another multiple.")
@@ -81,7 +84,8 @@ def refused(chosen: Chosen, data: Sequence[str], when: Writing, at: str, every: 
 
 def _refused(step: int, when: Writing, pointer: str) -> Problem | None:
     if (when.total and step > when.total) or step <= when.start:
-        message = f"{dotted(pointer)} is {step}, but this training goes from step {when.start} to {when.total}"
+        end = f" to {when.total}" if when.total else ""
+        message = f"{dotted(pointer)} is {step}, but this training goes from step {when.start}{end}"
         return Problem(code="out-of-range", message=message, pointer=pointer, hint="Choose one of its steps.")
     if step % when.interval and step != when.total:
         before = step // when.interval * when.interval

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from app.artifacts.store import BlobStore, open_store
 from app.db import reading, transaction
 from app.engines.documents import canonical
-from app.errors import AppError, Conflict, Invalid
+from app.errors import AppError, Conflict, Invalid, Unavailable
 from app.jobs import chosen, held_out, intake, preparation, service
 from app.jobs.chosen import Chosen
 from app.jobs.retention import newest_first, policy_of
@@ -79,7 +79,10 @@ def _round(session: Session, job_id: int) -> _Round:
 
 
 def _measure(sessions: sessionmaker[Session], settings: Settings, store: BlobStore, job_id: int) -> int:
-    """Submit a job for each checkpoint and dataset; what cannot be is told on the training's timeline, and not tried again."""
+    """Submit a job for each checkpoint and dataset; what cannot be is told on the training's timeline, and not tried again.
+
+    Nothing is settled while a part of the service is away: the next round does it.
+    """
     with reading(sessions) as session:
         found = _round(session, job_id)
     if found.is_last and not found.steps:
@@ -89,6 +92,9 @@ def _measure(sessions: sessionmaker[Session], settings: Settings, store: BlobSto
     for (text, step), submit in found.submissions.items():
         try:
             number = _submit(sessions, settings, store, found, text, submit)
+        except Unavailable as error:
+            log.warning("job %s is measured on %s later: %s", job_id, text, error.problem.message)
+            return submitted
         except AppError as error:
             problem = error.problem
             words = f"step {step} not measured on {text}: {problem.message}"
@@ -103,15 +109,12 @@ def _measure(sessions: sessionmaker[Session], settings: Settings, store: BlobSto
 
 
 def _settle(session: Session, found: _Round) -> None:
-    """Note what was done, but for what somebody has changed since the round began: that the next one does."""
-    job = session.get_one(Job, found.job_id, with_for_update=True)
-    if found.is_last:
-        left = [text for text in job.test_on or () if text not in found.data]
-        job.test_on = left or None
-    if chosen.of(job) == found.choice:
+    """Note what was done. When somebody has changed meanwhile what is wanted, nothing is: what has a job gets no second one."""
+    job = session.get_one(Job, found.job_id, with_for_update=True, populate_existing=True)
+    if (list(job.test_on or ()), chosen.of(job)) == (found.data, found.choice):
         job.tested_until = max(job.tested_until, found.until)
-        if found.is_last and not job.test_on:
-            job.test_at = job.test_every = None
+        if found.is_last:
+            job.test_on = job.test_at = job.test_every = None
     if found.is_last or found.submissions:
         touch(session, found.job_id)
 

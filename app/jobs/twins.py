@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.artifacts import service as blobs
 from app.artifacts.store import BlobStore
-from app.jobs import intact
+from app.jobs import chosen, intact
 from app.jobs.chosen import Chosen
 from app.jobs.timeline import tell, touch
 from app.jobs.weight_check import Twin, decide
@@ -177,6 +177,8 @@ def measure_too(session: Session, check: WeightCheck, test_on: Sequence[str], ch
         job.test_at = sorted({*(job.test_at or ()), *choice.at}) or None
         job.test_every = choice.every or job.test_every
         job.tested_until = 0
+        for problem in chosen.gone(session, job.id, choice, "/test_at"):
+            tell(session, job.id, "warning", f"not measured at a step that was chosen: {problem.message}")
     if new:
         job.test_on = [*(job.test_on or ()), *new]
         tell(session, job.id, "changed", f"to be measured on {', '.join(new)}, too, as a submission of the same asks")

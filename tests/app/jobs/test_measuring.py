@@ -5,8 +5,9 @@ import copy
 import pytest
 
 from app.db import reading, transaction
+from app.errors import Unavailable
 from app.fleet.upkeep import submit_due
-from app.jobs import beginning, control
+from app.jobs import beginning, control, measuring
 from app.tables import Dataset
 from app.wire.control import Extend
 from app.wire.measuring import ErrorReport, ModelErrors, Quantity
@@ -166,11 +167,62 @@ def test_steps_chosen_later_are_tested_as_far_as_they_are_there(client, submit, 
     assert steps_of(client, job_id) == [200, 300]
 
 
+def test_what_is_named_during_a_round_is_tested_by_the_next(app, client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    attempt = worker.claim(submit(config=config, test_on=[HELD_OUT], test_at=[100])["id"])
+    job_id = attempt.claim["job_id"]
+    attempt.checkpoint(100, data=b"100")
+    attempt.checkpoint(1000, data=b"1000")
+    attempt.end("completed", 1000)
+    with reading(app.state.sessions) as session:
+        found = measuring._round(session, job_id)
+    both = {"data": [HELD_OUT, "dataset:copper"], "at": [100]}
+    assert client.put(f"/api/v1/jobs/{job_id}/test-on", json=both).status_code == 200
+    with transaction(app.state.sessions) as session:
+        measuring._settle(session, found)
+    assert (upkeep(), upkeep()) == (4, 0)
+    assert steps_of(client, job_id) == [100, 100, 1000, 1000]
+
+
+def test_while_a_part_is_away_nothing_is_given_up(client, submit, worker, upkeep, config, monkeypatch):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    checkpoints = {"keep_last": 2}
+    attempt = worker.claim(submit(config=config, test_on=[HELD_OUT], test_at=[100], checkpoints=checkpoints)["id"])
+    attempt.checkpoint(100, data=b"100")
+
+    def away(*_):
+        raise Unavailable("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measuring.intake, "prepare", away)
+        assert upkeep() == 0
+    for step in (200, 300, 400):
+        attempt.checkpoint(step, data=f"weights of {step}".encode())
+    assert upkeep() == 1
+    assert steps_of(client, attempt.claim["job_id"]) == [100]
+
+
+def test_a_twin_says_which_chosen_steps_it_has_no_more(client, submit, worker, upkeep, config):
+    config["training"] |= {"numb_steps": 1000, "save_freq": 100}
+    attempt = worker.claim(submit(seed=1, config=config, checkpoints={"keep_last": 2})["id"])
+    for step in (300, 900, 1000):
+        attempt.checkpoint(step, data=f"weights of {step}".encode())
+    attempt.end("completed", 1000)
+    again = {"config": config, "seed": 1, "on_existing": "reuse", "test_on": [HELD_OUT], "test_at": [300, 900]}
+    job_id = client.post("/api/v1/jobs", json=again).json()["id"]
+    assert job_id == attempt.claim["job_id"]
+    (told,) = (e for e in client.get(f"/api/v1/jobs/{job_id}/events").json() if e["kind"] == "warning")
+    assert told["message"].endswith("job 1 has no checkpoint of step 300 any more")
+    assert upkeep() == 2
+    assert steps_of(client, job_id) == [900, 1000]
+
+
 @pytest.mark.parametrize(
     ("wrong", "code", "pointer", "hint"),
     [
         ({"test_at": [300, 350]}, "no-checkpoint", "/test_at/1", "Write 300, or set `checkpoints.every_steps`."),
         ({"test_at": [1100]}, "out-of-range", "/test_at/0", "Choose one of its steps."),
+        ({"test_every": 2000}, "out-of-range", "/test_every", "Choose fewer steps, or leave it out."),
         ({"test_every": 250}, "no-checkpoint", "/test_every", "Write 300, or another multiple."),
         ({"test_every": 300, "test_on": []}, "contradiction", "/test_every", "Name some in test_on."),
         ({"test_at": [0]}, "greater-than-equal", "/test_at/0", None),
