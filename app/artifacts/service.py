@@ -6,6 +6,7 @@ from sqlalchemy import Exists, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
+from app.artifacts import removal
 from app.artifacts.errors import BlobMissing, BlobVanished
 from app.artifacts.store import BlobStore, Digests
 from app.auth import AttemptIdentity
@@ -38,8 +39,8 @@ def record_blob(session: Session, store: BlobStore, digests: Digests) -> Blob:
     """
     while (found := hold_blob(session, digests.sha256)) is None:
         insert_if_absent(session, Blob, sha256=digests.sha256, md5=digests.md5, size=digests.size)
-    # Looked at only now: a sweep that found no row has removed them, and one to come finds this row (`sweep`).
-    if not store.intact(digests.sha256):
+    # Looked at only now: a sweep that found no row removes them or has done so, and one to come finds this row (`sweep`).
+    if removal.is_under_way(digests.sha256) or not store.intact(digests.sha256):
         raise BlobVanished(
             f"The bytes of {digests.sha256} were just being removed, because nothing referred to them.",
             hint="Send the same file again.",
@@ -152,19 +153,36 @@ def references(beside: type[Base] | None = None) -> Iterator[Exists]:
 def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Collection[str]) -> list[str]:
     """Remove the bytes of blobs that the database does not know (any more), and return which.
 
-    Somebody may be sending the same bytes at this moment. So the row is taken first, in a transaction that leaves none
-    behind: who wants to record the blob meanwhile waits for it, and then looks whether the bytes are there.
+    Somebody may be sending the same bytes at this moment: he keeps them, or is told to send them again (`record_blob`).
+    Whoever else writes does not wait for the store, which may be at the other end of a network.
     """
-    return [digest for digest in sorted(set(digests)) if _sweep(sessions, store, digest)]
+    with sessions() as session:
+        one = _sweep_marked if session.get_bind().dialect.name == "sqlite" else _sweep_held
+    return [digest for digest in sorted(set(digests)) if one(sessions, store, digest)]
 
 
-def _sweep(sessions: sessionmaker[Session], store: BlobStore, digest: str) -> bool:
+def _sweep_held(sessions: sessionmaker[Session], store: BlobStore, digest: str) -> bool:
+    """Take the row first, in a transaction that leaves none behind: who wants to record the blob meanwhile waits for it."""
     with transaction(sessions) as session:
         if not insert_if_absent(session, Blob, sha256=digest, md5="", size=0):
             return False  # recorded again
         store.remove(digest)
         session.execute(delete(Blob).where(Blob.sha256 == digest))
         return True
+
+
+def _sweep_marked(sessions: sessionmaker[Session], store: BlobStore, digest: str) -> bool:
+    """Say first that the bytes go, then look whether they may: who records the blob after that look sees that they do."""
+    with removal.of(digest) as is_ours:
+        if not is_ours or _is_recorded(sessions, digest):
+            return False
+        store.remove(digest)
+        return True
+
+
+def _is_recorded(sessions: sessionmaker[Session], digest: str) -> bool:
+    with transaction(sessions) as session:  # one that writes: whoever records the blob at this moment is waited for
+        return session.get(Blob, digest) is not None
 
 
 def find_artifact(session: Session, kind: str, key: str) -> ArtifactView | None:
