@@ -46,9 +46,9 @@ def test_a_broker_that_is_silent_is_asked_once():
 
 def test_a_broker_that_comes_back_is_used_again(redis_url, monkeypatch):
     doorbell = Doorbell(redis_url)
-    monkeypatch.setattr(doorbell, "_silent_until", time.monotonic() + 0.2)
+    monkeypatch.setattr(doorbell, "_silent_until", time.monotonic() + 60)
     assert not doorbell.ring("deepmd", 1, 1)
-    time.sleep(0.25)
+    monkeypatch.setattr(doorbell, "_silent_until", time.monotonic())
     assert doorbell.ring("deepmd", 1, 1)
     assert doorbell.answers()
     doorbell.close()
