@@ -21,16 +21,18 @@ WAIT_S = 30.0
 
 
 @pytest.fixture
-def live(settings, client, free_port) -> Iterator[httpx.Client]:
+def live(settings, client) -> Iterator[httpx.Client]:
     """A second server on the same database, which can stream. (The test client waits for the end of a response.)"""
     app = create_app(settings, background=False)
-    server = uvicorn.Server(uvicorn.Config(app, port=free_port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
+        assert thread.is_alive(), "the server ended at its start"
         time.sleep(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
     headers = {"Authorization": client.headers["Authorization"]}
-    with httpx.Client(base_url=f"http://127.0.0.1:{free_port}", headers=headers, timeout=WAIT_S) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=WAIT_S) as client:
         yield client
     server.should_exit = True
     thread.join()
