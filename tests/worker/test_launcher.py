@@ -27,4 +27,4 @@ def test_who_waits_for_what_the_main_rank_prepares_ends_with_it(tmp_path, monkey
     began = time.monotonic()
     result = launch(run, 2, StopSwitch(run.stop), _stopped_while_it_prepares)
     assert (result.outcome, result.step) == ("stopped", 0)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 120  # by itself a rank waits for days

@@ -39,5 +39,5 @@ def test_a_page_of_a_proxy_sends_no_worker_away(tmp_path: Path, told_to_stop: th
         runtime = Runtime(WorkerSettings.model_validate(settings))
         with runtime.api.http:
             runtime.start_presence()
-            assert told_to_stop.wait(10)
+            assert told_to_stop.wait(60)
     assert len(wire.requests) == len(answers)
