@@ -14,7 +14,15 @@ from app.cli.failures import usage
 from app.cli.looking import pages
 from app.cli.screen import ago, out, print_json, size, table
 from app.cli.uploading import post_file
-from app.wire.datasets import NAME_PATTERN, DatasetPage, DatasetSummary, DatasetView, Range, RegisterDirectory
+from app.wire.datasets import (
+    NAME_PATTERN,
+    DatasetContents,
+    DatasetPage,
+    DatasetSummary,
+    DatasetView,
+    Range,
+    RegisterDirectory,
+)
 
 MOST_PARTS = 40
 
@@ -71,22 +79,22 @@ def list_datasets(name: str | None, *, limit: int, as_json: bool) -> None:
         return
     rows = table("name", "holds", "entries", "size", "created", right=("entries", "size"))
     for dataset in datasets:
-        holds, entries = _in_short(dataset.summary)
+        holds, entries = _in_short(dataset.contents)
         ref = f"{dataset.name}@{dataset.version}"
         rows.add_row(ref, escape(holds), entries, size(dataset.size), ago(dataset.created_at))
     out().print(rows)
 
 
-def _in_short(summary: DatasetSummary) -> tuple[str, str]:
+def _in_short(contents: DatasetContents) -> tuple[str, str]:
     """Return what a dataset holds, and how much of it."""
-    if text := summary.text:
-        what = "documents" if text.documents else "conversations"
-        return f"text in {len(text.files)} files", f"{text.documents + text.conversations:,} {what}"
-    if summary.structures:
-        return f"{' '.join(summary.elements)} in structures without labels", f"{len(summary.structures):,} structures"
-    if summary.tokenizer:
-        return f"tokenizer ({summary.tokenizer.model})", f"{summary.tokenizer.vocab_size:,} tokens"
-    return f"{' '.join(summary.elements)} in {len(summary.systems)} systems", f"{summary.frames:,} frames"
+    if contents.files:
+        what = "documents" if contents.documents else "conversations"
+        return f"text in {contents.files} files", f"{contents.documents + contents.conversations:,} {what}"
+    if contents.structures:
+        return f"{' '.join(contents.elements)} in structures without labels", f"{contents.structures:,} structures"
+    if contents.tokenizer:
+        return f"tokenizer ({contents.tokenizer})", f"{contents.tokens:,} tokens"
+    return f"{' '.join(contents.elements)} in {contents.systems} systems", f"{contents.frames:,} frames"
 
 
 def show(reference: str, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from app.engines import registry
 from app.engines.base import DatasetFacts
 from app.errors import Conflict, Invalid, NotFound
 from app.tables import Blob, Dataset, DatasetName, JobDataset
-from app.wire.datasets import DatasetPage, DatasetRef, DatasetSummary, DatasetView
+from app.wire.datasets import DatasetContents, DatasetListed, DatasetPage, DatasetRef, DatasetSummary, DatasetView
 from app.wire.problems import Problem
 
 MOST_USERS = 200
@@ -126,7 +126,7 @@ def hold(session: Session, dataset_ids: Collection[int]) -> set[int]:
 
 
 def listed(session: Session, *, name: str | None = None, cursor: str | None = None, limit: int = 50) -> DatasetPage:
-    """Return versions, newest first; `name`: only those whose name contains it."""
+    """Return versions in short, newest first; `name`: only those whose name contains it."""
     query = select(Dataset).order_by(Dataset.id.desc()).limit(limit + 1)
     if name:
         query = query.where(Dataset.name.contains(name.lower(), autoescape=True))
@@ -134,14 +134,51 @@ def listed(session: Session, *, name: str | None = None, cursor: str | None = No
         query = query.where(Dataset.id < _position(cursor))
     rows = session.scalars(query).all()
     return DatasetPage(
-        items=[view(row) for row in rows[:limit]], next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None
+        items=[_in_list(row) for row in rows[:limit]],
+        next_cursor=str(rows[limit - 1].id) if len(rows) > limit else None,
     )
+
+
+def newest(session: Session, limit: int) -> list[DatasetView]:
+    """Return the newest versions with all that is in them."""
+    return [view(row) for row in session.scalars(select(Dataset).order_by(Dataset.id.desc()).limit(limit))]
 
 
 def _position(cursor: str) -> int:
     if not cursor.isdecimal() or len(cursor) > 18:
         raise Invalid([Problem(code="bad-cursor", message=f"{cursor!r} is no cursor of this list.")])
     return int(cursor)
+
+
+def _in_list(dataset: Dataset) -> DatasetListed:
+    return DatasetListed(
+        id=dataset.id,
+        name=dataset.name,
+        version=dataset.version,
+        engine=dataset.engine,
+        digest=dataset.digest,
+        size=dataset.size,
+        created_at=dataset.created_at,
+        source=dataset.source,
+        contents=_contents(DatasetSummary.model_validate(dataset.summary)),
+        warnings=dataset.warnings,
+    )
+
+
+def _contents(summary: DatasetSummary) -> DatasetContents:
+    text, tokenizer = summary.text, summary.tokenizer
+    return DatasetContents(
+        elements=summary.elements,
+        systems=len(summary.systems),
+        frames=summary.frames,
+        structures=len(summary.structures),
+        files=len(text.files) if text else 0,
+        documents=text.documents if text else 0,
+        conversations=text.conversations if text else 0,
+        characters=text.characters if text else 0,
+        tokenizer=tokenizer.model if tokenizer else None,
+        tokens=tokenizer.vocab_size if tokenizer else 0,
+    )
 
 
 def view(dataset: Dataset) -> DatasetView:

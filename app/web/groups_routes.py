@@ -41,7 +41,7 @@ def show_group(request: Request, _: CurrentUser, session: ReadSession, group_id:
     page = ReplicasPage(
         group=group,
         headline=engine.headline() if engine else (),
-        datasets=datasets.listed(session, limit=DATASETS_TO_CHOOSE_FROM).items,
+        datasets=datasets.newest(session, DATASETS_TO_CHOOSE_FROM),
         offers=[(kind, task.title) for kind, task in engine.tasks.items() if task.on_data] if engine else (),
         board=board(group),
     )

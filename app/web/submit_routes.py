@@ -44,7 +44,7 @@ def show_submit(
     base: Annotated[str, Query(max_length=100)] = "",
 ) -> Response:
     """The page on which a job is put together: empty, as a copy of another, or starting from a base."""
-    known = datasets.listed(session, limit=TO_CHOOSE_FROM).items
+    known = datasets.newest(session, TO_CHOOSE_FROM)
     submit = JobSubmit(config={})
     if copied is not None:
         job = jobs.get(session, copied)

@@ -186,10 +186,40 @@ class DatasetView(View):
         return f"dataset:{self.name}@{self.version}"
 
 
+class DatasetContents(View):
+    """What is in a dataset, in numbers: those of the other kinds of data are 0."""
+
+    elements: list[str] = []
+    systems: int = 0
+    frames: int = 0
+    structures: int = Field(default=0, description="Without labels, to be relaxed.")
+    files: int = Field(default=0, description="Of text.")
+    documents: int = 0
+    conversations: int = 0
+    characters: int = 0
+    tokenizer: str | None = Field(default=None, description="Its kind: `BPE`.")
+    tokens: int = Field(default=0, description="Of the tokenizer.")
+
+
+class DatasetListed(View):
+    """One version of a dataset as a list shows it: its own address has the whole summary, which may be large."""
+
+    id: int
+    name: str
+    version: int
+    engine: str
+    digest: str
+    size: int
+    created_at: datetime
+    source: str
+    contents: DatasetContents
+    warnings: list[str] = []
+
+
 class DatasetPage(View):
     """One page of a list; pass `next_cursor` as `cursor` for the next."""
 
-    items: list[DatasetView]
+    items: list[DatasetListed]
     next_cursor: str | None = None
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from app.web.histograms import Histogram
 from app.web.pages.base import Page
-from app.wire.datasets import DatasetView
+from app.wire.datasets import DatasetListed, DatasetView
 from app.wire.system import EngineView
 
 
@@ -18,7 +18,7 @@ class DatasetsPage(Page):
     section: ClassVar[str] = "datasets"
     script: ClassVar[str] = "upload"
 
-    datasets: Sequence[DatasetView]
+    datasets: Sequence[DatasetListed]
     """The versions of this page of the list, newest first."""
     engines: Sequence[EngineView]
     """Every engine there is."""

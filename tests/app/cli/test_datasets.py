@@ -59,7 +59,9 @@ def test_links_are_packed_as_what_they_point_to(cairn: Cairn, systems: Path, tmp
 def test_datasets_are_listed_and_shown(cairn: Cairn, copper: str) -> None:
     listed = cairn("dataset", "ls", "--name", "copper", "--json").json
     assert "copper" in [each["name"] for each in listed]
-    assert "copper@1" in cairn("dataset", "ls").out
+    shown = cairn("dataset", "ls").out
+    assert "copper@1" in shown
+    assert "Cu in 1 systems" in " ".join(shown.split())
     for reference in ("copper", "copper@1", "dataset:copper@1"):
         assert "md" in cairn("dataset", "show", reference).out
     assert "No datasets" in cairn("dataset", "ls", "--name", "unused").out

@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import tarfile
 
 import numpy as np
@@ -102,6 +103,27 @@ def test_lists_go_from_new_to_old_in_pages(client, archive):
     assert [item["name"] for item in found["items"]] == ["set-3"]
     assert client.get("/api/v1/datasets", params={"name": "%"}).json()["items"] == []
     assert client.get("/api/v1/datasets", params={"cursor": "x"}).json()["code"] == "bad-cursor"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_list_tells_what_is_in_a_dataset_in_numbers_and_its_own_address_the_rest(client):
+    pairs = "".join(f"2\n\nCu 0 0 0\nO 0 0 {2 + number / 100}\n" for number in range(40))
+    params = {"name": "pairs", "filename": "pairs.xyz", "form": "structures"}
+    sent = client.post("/api/v1/datasets", params=params, content=pairs.encode())
+    assert sent.status_code == 201, sent.text
+    [listed] = client.get("/api/v1/datasets").json()["items"]
+    assert [listed["contents"][key] for key in ("elements", "structures", "systems", "files")] == [
+        ["Cu", "O"],
+        40,
+        0,
+        0,
+    ]
+    assert len(json.dumps(listed)) < 1000
+    whole = client.get("/api/v1/datasets/pairs").json()
+    assert len(whole["summary"]["structures"]) == 40
+    assert {key: whole[key] for key in listed if key != "contents"} == {
+        key: value for key, value in listed.items() if key != "contents"
+    }
 
 
 @pytest.mark.usefixtures("unconfined")

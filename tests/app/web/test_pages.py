@@ -60,6 +60,8 @@ from app.wire.comparison import (
     UnevenMetric,
 )
 from app.wire.datasets import (
+    DatasetContents,
+    DatasetListed,
     DatasetSummary,
     DatasetView,
     Distances,
@@ -206,6 +208,25 @@ CHECKPOINT = CheckpointView(
     step=1000,
     created_at=AT,
     files=[CheckpointFile(name=EVIL, role="checkpoint", sha256="cd" * 32, md5="ef" * 16, size=123456)],
+)
+CONTENTS = [
+    DatasetContents(elements=[EVIL], systems=1, frames=320),
+    DatasetContents(elements=[EVIL], structures=2, frames=2),
+    DatasetContents(files=2, documents=3, characters=40),
+    DatasetContents(files=1, conversations=3, characters=40),
+    DatasetContents(tokenizer=EVIL, tokens=2000),
+]
+LISTED = DatasetListed(
+    id=1,
+    name="water",
+    version=3,
+    engine="deepmd",
+    digest="12" * 32,
+    size=10**9,
+    created_at=AT,
+    source=EVIL,
+    warnings=[EVIL],
+    contents=CONTENTS[0],
 )
 DATASET = DatasetView(
     id=1,
@@ -519,7 +540,7 @@ EXAMPLES: dict[type[Page], Page] = {
         copied_from=3,
     ),
     DatasetsPage: DatasetsPage(
-        datasets=[DATASET, CORPUS, TOKENIZER],
+        datasets=[LISTED.model_copy(update={"contents": contents}) for contents in CONTENTS],
         engines=[ENGINE, ENGINE],
         older=None,
         max_upload_bytes=2**30,
