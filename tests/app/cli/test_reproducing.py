@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from app.cli import reproducing
 from tests.app.cli.conftest import Cairn, Server
 from tests.app.simulated import SimulatedAttempt, SimulatedWorker
 
 LOSS, FORCE = "train/loss", "train/rmse_f"
+
+
+@pytest.fixture(autouse=True)
+def _compared_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare as often as the job is looked at: in the seconds of a test's pause a slow machine would hardly do it once."""
+    monkeypatch.setattr(reproducing, "COMPARE_S", 0.0)
 
 
 @pytest.fixture
