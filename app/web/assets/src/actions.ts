@@ -4,7 +4,7 @@
 // JSON) go along. `data-page` leads to what was made: `/jobs/` and its id.
 import { ApiError, call, newKey, type Problem } from "./api";
 import { announce } from "./chrome";
-import { h, need, ticks } from "./dom";
+import { h, need, numbersIn, ticks } from "./dom";
 import { CHANGE } from "./live";
 import { isTwin, twinChoices } from "./twin";
 
@@ -27,7 +27,7 @@ function isChanged(field: Field): boolean {
 
 function valueOf(field: Field): unknown {
   if (field.hasAttribute("data-list")) return field.value.split(",").map((word) => word.trim()).filter(Boolean);
-  if (field.hasAttribute("data-numbers")) return field.value.split(",").map((word) => word.trim()).filter(Boolean).map((word) => (Number.isNaN(Number(word)) ? word : Number(word)));
+  if (field.hasAttribute("data-numbers")) return numbersIn(field.value);
   if (field.value === "") return undefined;
   return field instanceof HTMLInputElement && field.type === "number" ? Number(field.value) : field.value.trim();
 }

@@ -61,3 +61,8 @@ export function throttle(action: () => void, ms: number): () => void {
     else timer = window.setTimeout(run, wait);
   };
 }
+
+/** Return the numbers between commas; what is none stays as it was typed, so that the server can refuse it by its place. */
+export function numbersIn(text: string): (number | string)[] {
+  return text.split(",").map((word) => word.trim()).filter(Boolean).map((word) => (Number.isNaN(Number(word)) ? word : Number(word)));
+}

@@ -5,7 +5,7 @@ import { announce } from "./chrome";
 import { type Answer, type Check, describe, isWaiting } from "./check";
 import { Chips } from "./chips";
 import { filterConfig, type Wanted, wanted } from "./configfilter";
-import { debounce, need, pageData } from "./dom";
+import { debounce, need, numbersIn, pageData } from "./dom";
 import { inConfig, invite, jump, mark, markSyntax, openEditor, replaceText, syntaxProblems } from "./editor/editor";
 import { insertDataset } from "./editor/insert";
 import { StartCard, type StartData } from "./start";
@@ -164,6 +164,7 @@ function request(config: string, onExisting?: OnExisting): string {
     replicas: number("replicas"),
     resources: number("gpus") === undefined ? undefined : { gpus: number("gpus") },
     test_on: page.engines[engine()]!.tests ? testOn.values : undefined,
+    test_at: page.engines[engine()]!.tests && field("test_at") ? numbersIn(field("test_at")) : undefined,
     test_every: page.engines[engine()]!.tests ? number("test_every") : undefined,
     on_existing: onExisting,
   };
@@ -305,8 +306,8 @@ form.addEventListener("submit", (event) => {
 });
 const checkSoon = debounce(() => void check(), 450);
 form.addEventListener("input", (event) => {
-  // Looking around in what the config becomes changes nothing of it.
-  if (!(event.target instanceof Element && event.target.closest("#outcome-place, .gather"))) checkSoon();
+  // Looking around in what the config becomes changes nothing of it, nor does what is not added yet.
+  if (!(event.target instanceof Element && event.target.closest("#outcome-place, .gather .row"))) checkSoon();
 });
 for (const mode of form.querySelectorAll("input[name=mode]")) mode.addEventListener("change", inviteToType);
 form.querySelector("select[name=engine]")?.addEventListener("change", showEngine);

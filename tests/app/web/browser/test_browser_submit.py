@@ -53,18 +53,26 @@ def test_the_example_is_valid_and_becomes_a_job(page: Page, server: str, put: Ty
     page.get_by_label("Test on, once").fill("dataset:copper-emt@1")
     page.get_by_label("Priority").focus()  # what was typed and left is meant
     expect(page.locator("#test-on li")).to_have_text(re.compile("^dataset:copper-emt@1"))
+    page.get_by_label("of these steps as well").fill("2000, never")
+    expect(page.locator("#check")).to_contain_text("/test_at/1")
+    page.get_by_label("of these steps as well").fill("2000, 4000")
     expect(page.locator("#check .verdict").first).to_have_text("Ready to submit")
     expect(page.locator("#check")).to_contain_text("which is also trained on")
     page.get_by_role("button", name="Submit", exact=True).click()
     page.wait_for_url(re.compile(rf"{server}/jobs/\d+$"))
-    expect(page.locator("#tests")).to_contain_text("Once it has completed: on dataset:copper-emt@1")
+    expect(page.locator("#tests")).to_contain_text(
+        "Once it has completed, and at step 2000, 4000: on dataset:copper-emt@1"
+    )
     page.goto(page.url.replace("/jobs/", "/submit?from="))
     expect(page.locator("#test-on li")).to_have_text(re.compile("^dataset:copper-emt@1"))
+    expect(page.get_by_label("of these steps as well")).to_have_value("2000, 4000")
     page.go_back()
     page.get_by_role("button", name="Test on…").click()
     page.get_by_label("Data, separated").fill("dataset:copper-emt/md-330K")
     page.get_by_role("button", name="Test on these").click()
-    expect(page.locator("#tests")).to_contain_text("Once it has completed: on dataset:copper-emt@1/md-330K")
+    expect(page.locator("#tests")).to_contain_text(
+        "Once it has completed, and at step 2000, 4000: on dataset:copper-emt@1/md-330K"
+    )
     expect(page.locator("h1")).to_have_text("from the dashboard")
     expect(page.locator("#job-head .tag")).to_have_text(["a", "b"])
     expect(page.locator("main")).to_contain_text("Root seed")
