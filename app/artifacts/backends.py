@@ -45,6 +45,9 @@ class Stored:
 class Backend(Protocol):
     """Bytes by SHA-256."""
 
+    is_far: bool
+    """Whether asking it takes as long as a network does."""
+
     def stamp(self, sha256: str) -> Stamp | None:
         """Return the size and what changes with the bytes; None when there is no such blob."""
 
@@ -72,6 +75,8 @@ class Backend(Protocol):
 
 class Directory:
     """Blobs as read-only files, `ab/cdef…`, below a local directory."""
+
+    is_far = False
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -145,6 +150,8 @@ class Directory:
 
 class Bucket:
     """Blobs as objects `ab/cdef…` of an object store."""
+
+    is_far = True
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store

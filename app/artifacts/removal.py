@@ -1,7 +1,7 @@
 """Blobs whose bytes this process is removing just now.
 
-SQLite has one lock for all that write, and nobody may hold it while an object store is asked to delete something. Only one
-process opens such a database, so what it remembers here stands for the lock of a row.
+SQLite has one lock for all that write, and nobody may hold it while an object store is asked to delete something. With
+both, one process serves, so what it remembers here stands for the lock of a row.
 """
 
 import threading

@@ -157,7 +157,8 @@ def sweep(sessions: sessionmaker[Session], store: BlobStore, digests: Collection
     Whoever else writes does not wait for the store, which may be at the other end of a network.
     """
     with sessions() as session:
-        one = _sweep_marked if session.get_bind().dialect.name == "sqlite" else _sweep_held
+        keeps_all_waiting = store.backend.is_far and session.get_bind().dialect.name == "sqlite"
+    one = _sweep_marked if keeps_all_waiting else _sweep_held
     return [digest for digest in sorted(set(digests)) if one(sessions, store, digest)]
 
 
@@ -172,7 +173,10 @@ def _sweep_held(sessions: sessionmaker[Session], store: BlobStore, digest: str) 
 
 
 def _sweep_marked(sessions: sessionmaker[Session], store: BlobStore, digest: str) -> bool:
-    """Say first that the bytes go, then look whether they may: who records the blob after that look sees that they do."""
+    """Say first that the bytes go, then look whether they may: who records the blob after that look sees that they do.
+
+    In this process: on SQLite with an object store there may be only one.
+    """
     with removal.of(digest) as is_ours:
         if not is_ours or _is_recorded(sessions, digest):
             return False

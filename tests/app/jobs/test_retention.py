@@ -233,13 +233,17 @@ def test_a_sweep_waits_for_who_records_the_same_bytes_and_then_leaves_them(app, 
     assert store.intact(digests.sha256)
 
 
-def test_bytes_that_are_being_swept_keep_nobody_else_waiting_and_must_be_sent_again(app, client, database_url):
+@pytest.mark.parametrize("is_far", [False, True])
+def test_bytes_that_are_being_swept_must_be_sent_again_and_keep_nobody_waiting_for_a_network(
+    app, client, database_url, is_far
+):
     import threading
 
     from app.artifacts.errors import BlobVanished
     from app.artifacts.service import record_blob
 
     store = app.state.blobs
+    store.backend.is_far = is_far
     digests, others = store.keep_bytes(b"bytes that are swept"), store.keep_bytes(b"other bytes")
     removing, go_on = threading.Event(), threading.Event()
     remove = store.backend.remove
@@ -264,12 +268,14 @@ def test_bytes_that_are_being_swept_keep_nobody_else_waiting_and_must_be_sent_ag
 
     recording = threading.Thread(target=record)
     recording.start()
-    waits = database_url.startswith("postgresql")  # SQLite has no lock for this row alone
+    has_row_locks = database_url.startswith("postgresql")
+    waits = has_row_locks or not is_far
     recording.join(0.3 if waits else 30)
     assert recording.is_alive() == waits
-    with transaction(app.state.sessions) as session:
-        record_blob(session, store, others)
-    assert sweep(app.state.sessions, store, [others.sha256]) == []
+    if has_row_locks or is_far:
+        with transaction(app.state.sessions) as session:
+            record_blob(session, store, others)
+        assert sweep(app.state.sessions, store, [others.sha256]) == []
     assert sweeping.is_alive()
     go_on.set()
     sweeping.join(30)
