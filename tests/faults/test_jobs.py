@@ -65,7 +65,7 @@ def test_a_drained_worker_takes_no_work_until_it_is_wanted_again(world: World, w
     wait_for(lambda: "known to the API" in worker.log.read_text(), "the first hello")
     world.sql("UPDATE workers SET drain = 1")
     wait_for(lambda: "draining" in worker.log.read_text(), "the order to drain")
-    time.sleep(1.5)
+    time.sleep(3)
     job = world.submit(steps=20)
     time.sleep(1.0)
     assert world.job(job)["state"] == "queued"

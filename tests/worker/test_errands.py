@@ -372,7 +372,7 @@ def test_a_draining_worker_takes_none_until_it_may_again(desk: Desk, runtime: Ru
     ring(runtime, 1)
     assert desk.result()[0] == 1
     runtime.draining = True
-    time.sleep(2 * errands.LOOK_S)
+    time.sleep(4 * errands.LOOK_S)
     desk.offer(2, file=water)
     ring(runtime, 2)
     time.sleep(2 * errands.LOOK_S)
