@@ -66,7 +66,7 @@ class Job(Base):
     """Steps whose checkpoints are measured on them, too."""
     test_every: Mapped[int | None] = mapped_column(BigInteger)
     """So are the checkpoints of the steps that this divides."""
-    tested_until: Mapped[int] = mapped_column(default=0, server_default="0")
+    tested_until: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Id of the newest checkpoint of which it is settled whether it is measured."""
 
     attempt: Mapped[int] = mapped_column(default=0)

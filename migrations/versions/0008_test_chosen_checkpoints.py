@@ -20,7 +20,7 @@ def upgrade() -> None:
     """Go to this schema."""
     op.add_column("jobs", sa.Column("test_at", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("jobs", sa.Column("test_every", sa.BigInteger(), nullable=True))
-    op.add_column("jobs", sa.Column("tested_until", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column("jobs", sa.Column("tested_until", sa.BigInteger(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
