@@ -74,8 +74,8 @@ def test_data_to_be_tested_on_are_shown_named_and_taken_back(cairn: Cairn, job: 
     assert cairn("test-on", job, "dataset:copper", "--none").code == 2
     chosen = cairn("test-on", job, "dataset:copper/md", "--at", 1000, "--every", 500)
     assert "or another multiple" in chosen.err, "a checkpoint is written every 1000 steps"
-    chosen = cairn("test-on", job, "dataset:copper/md", "--at", 1000, "--every", 2000)
-    assert f"{said[:-1]}, and at step 1000 and every 2000 steps." in chosen.out
+    chosen = cairn("test-on", job, "dataset:copper/md", "--at", 1000, "--every", 1000)
+    assert f"{said[:-1]}, and at step 1000 and every 1000 steps." in chosen.out
     assert cairn("test-on", job, "--every", 1000).code == 2
     nothing = {"test_on": [], "test_at": [], "test_every": None, "tests": []}
     assert cairn("test-on", job, "--none", "--json").json == nothing
