@@ -97,7 +97,13 @@ def test_a_deviation_of_base_models_is_complete(client, bases, deviate, post):
     job = deviate(*MODELS)
     assert [model["name"] for model in job["models"]] == ["one@1", "two@1"]
     assert client.get(f"/api/v1/jobs/{job['id']}/provenance.json").json()["models"] == job["models"]
-    assert (job["name"], job["seed"], job["seeds"], job["plan"], job["warnings"]) == ("one@1+two@1 on copper", 0, {}, None, [])
+    assert (job["name"], job["seed"], job["seeds"], job["plan"], job["warnings"]) == (
+        "one@1+two@1 on copper",
+        0,
+        {},
+        None,
+        [],
+    )
     assert (job["progress"]["total_steps"], job["progress"]["unit"]) == (10, "frame")
     assert "queued: 10 frames" in client.get(f"/api/v1/jobs/{job['id']}/events").json()[0]["message"]
     assert deviate(*MODELS)["digest"] == job["digest"] != deviate(*MODELS, config={"atomic": True})["digest"]
