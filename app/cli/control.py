@@ -112,10 +112,12 @@ def held_out(
     ] = None,
     at: Annotated[
         list[int] | None,
-        typer.Option(min=1, metavar="STEP", help="The checkpoint of this step as well, once it is there. Repeatable."),
+        typer.Option(
+            min=1, metavar="STEP", help="Test the checkpoint of this step, too, once it is there. Repeatable."
+        ),
     ] = None,
     every: Annotated[
-        int | None, typer.Option(min=1, metavar="STEPS", help="Those of the steps that this divides as well.")
+        int | None, typer.Option(min=1, metavar="STEPS", help="Test a checkpoint every so many steps, too.")
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="On nothing more.")] = False,
     json: Json = False,

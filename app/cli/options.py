@@ -80,12 +80,15 @@ TestOn = Annotated[
 TestAt = Annotated[
     list[int] | None,
     typer.Option(
-        "--test-at", min=1, metavar="STEP", help="So is the checkpoint of this step, once it is there. Repeatable."
+        "--test-at",
+        min=1,
+        metavar="STEP",
+        help="Test the checkpoint of this step on it, too, once it is there. Repeatable.",
     ),
 ]
 TestEvery = Annotated[
     int | None,
-    typer.Option("--test-every", min=1, metavar="STEPS", help="So are those of the steps that this divides."),
+    typer.Option("--test-every", min=1, metavar="STEPS", help="Test a checkpoint on it every so many steps, too."),
 ]
 Gpus = Annotated[
     int | None,

@@ -1,6 +1,7 @@
 """Dataset versions: found, registered, listed, deleted."""
 
 from collections.abc import Collection
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,7 +13,15 @@ from app.engines import registry
 from app.engines.base import DatasetFacts
 from app.errors import Conflict, Invalid, NotFound
 from app.tables import Blob, Dataset, DatasetName, JobDataset
-from app.wire.datasets import DatasetContents, DatasetListed, DatasetPage, DatasetRef, DatasetSummary, DatasetView
+from app.wire.datasets import (
+    DatasetContents,
+    DatasetHead,
+    DatasetListed,
+    DatasetPage,
+    DatasetRef,
+    DatasetSummary,
+    DatasetView,
+)
 from app.wire.problems import Problem
 
 MOST_USERS = 200
@@ -151,18 +160,11 @@ def _position(cursor: str) -> int:
 
 
 def _in_list(dataset: Dataset) -> DatasetListed:
-    return DatasetListed(
-        id=dataset.id,
-        name=dataset.name,
-        version=dataset.version,
-        engine=dataset.engine,
-        digest=dataset.digest,
-        size=dataset.size,
-        created_at=dataset.created_at,
-        source=dataset.source,
-        contents=_contents(DatasetSummary.model_validate(dataset.summary)),
-        warnings=dataset.warnings,
-    )
+    return DatasetListed(**_head(dataset), contents=_contents(DatasetSummary.model_validate(dataset.summary)))
+
+
+def _head(dataset: Dataset) -> dict[str, Any]:
+    return {name: getattr(dataset, name) for name in DatasetHead.model_fields}
 
 
 def _contents(summary: DatasetSummary) -> DatasetContents:
@@ -183,18 +185,7 @@ def _contents(summary: DatasetSummary) -> DatasetContents:
 
 def view(dataset: Dataset) -> DatasetView:
     """Return what a client reads."""
-    view = DatasetView(
-        id=dataset.id,
-        name=dataset.name,
-        version=dataset.version,
-        engine=dataset.engine,
-        digest=dataset.digest,
-        size=dataset.size,
-        created_at=dataset.created_at,
-        source=dataset.source,
-        summary=DatasetSummary.model_validate(dataset.summary),
-        warnings=dataset.warnings,
-    )
+    view = DatasetView(**_head(dataset), summary=DatasetSummary.model_validate(dataset.summary))
     engine = registry.get(dataset.engine)
     return view.model_copy(update={"usage": engine.usage(view)}) if engine else view
 

@@ -173,13 +173,16 @@ def measure_too(session: Session, check: WeightCheck, test_on: Sequence[str], ch
     """Have the twin that answers a submission measured on what that one asks for, beside what it is to be anyway."""
     job = session.get_one(Job, check.twin)
     new = [text for text in test_on if text not in (job.test_on or ())]
-    if test_on and choice:
+    chooses = bool(test_on and choice)
+    if chooses:
         job.test_at = sorted({*(job.test_at or ()), *choice.at}) or None
         job.test_every = choice.every or job.test_every
         job.tested_until = 0
         for problem in chosen.gone(session, job.id, choice, "/test_at"):
             tell(session, job.id, "warning", f"not measured at a step that was chosen: {problem.message}")
-    if new:
-        job.test_on = [*(job.test_on or ()), *new]
-        tell(session, job.id, "changed", f"to be measured on {', '.join(new)}, too, as a submission of the same asks")
+    if new or chooses:
+        job.test_on = [*(job.test_on or ()), *new] or None
+        at = f" at {choice}" if chooses else ""
+        told = f"to be measured on {', '.join(test_on if chooses else new)}{at}, too, as a submission of the same asks"
+        tell(session, job.id, "changed", told)
         touch(session, job.id)

@@ -163,8 +163,8 @@ class DatasetSummary(View):
     extra: dict[str, Any] = {}
 
 
-class DatasetView(View):
-    """One immutable version of a dataset."""
+class DatasetHead(View):
+    """One immutable version of a dataset, but for what is in it."""
 
     id: int
     name: str
@@ -176,8 +176,13 @@ class DatasetView(View):
     size: int = Field(description="Bytes of the stored archive.")
     created_at: datetime
     source: str = Field(description="How it came: 'upload water.tar.gz', 'directory /data/water'.")
-    summary: DatasetSummary
     warnings: list[str] = []
+
+
+class DatasetView(DatasetHead):
+    """One version with all that is in it."""
+
+    summary: DatasetSummary
     usage: str = Field(default="", description="How a config of its engine names it, as a piece of JSON.")
 
     @property
@@ -201,19 +206,10 @@ class DatasetContents(View):
     tokens: int = Field(default=0, description="Of the tokenizer.")
 
 
-class DatasetListed(View):
-    """One version of a dataset as a list shows it: its own address has the whole summary, which may be large."""
+class DatasetListed(DatasetHead):
+    """One version as a list shows it: its own address has the whole summary, which may be large."""
 
-    id: int
-    name: str
-    version: int
-    engine: str
-    digest: str
-    size: int
-    created_at: datetime
-    source: str
     contents: DatasetContents
-    warnings: list[str] = []
 
 
 class DatasetPage(View):

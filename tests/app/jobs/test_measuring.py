@@ -262,7 +262,10 @@ def test_a_twin_that_is_the_answer_is_tested_on_what_was_asked(client, config, t
         assert answer.json()["test_on"] == ["dataset:copper@1/md"]
         assert upkeep() == 1
         assert len(measured_of(client, job_id)) == 1, "the second time it is tested already"
+    client.post("/api/v1/jobs", json=again)
     chosen = client.post("/api/v1/jobs", json=again | {"test_at": [1000], "test_every": 1000}).json()
+    told = client.get(f"/api/v1/jobs/{job_id}/events").json()[-1]["message"]
+    assert "on dataset:copper@1/md at every 1000 steps and at step 1000, too" in told, "its data were named already"
     assert (chosen["test_at"], chosen["test_every"]) == ([1000], 1000)
     assert upkeep() == 1
     assert len(measured_of(client, job_id)) == 1
